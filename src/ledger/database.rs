@@ -1,0 +1,486 @@
+//! The one SQLite connection of the process, with group commit.
+//!
+//! Whoever writes calls [`Database::write`]. The first writer opens a transaction, gives every
+//! task that is ready to run one turn, and commits: all writers of that turn share one commit and
+//! one flush to flash. Each of them gets its answer only after the flush, so "returned `Ok`" means
+//! "survives a power cut" (`synchronous=FULL`).
+//!
+//! The file is locked for the life of the process (`locking_mode=EXCLUSIVE`): a second bot on the
+//! same file is refused, and two instances can never fight over one WhatsApp session.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, ErrorCode};
+use smol::lock::OnceCell;
+
+/// `PRAGMA application_id` of our files ("bkjp"), so that a foreign database is recognised.
+const APPLICATION_ID: i32 = 0x626b_6a70;
+
+/// SQLite's page cache in KiB. The working set (sessions of the chats that are active now and
+/// today's registrations) is far smaller; more would only count against the memory budget.
+const PAGE_CACHE_KIB: i64 = 512;
+
+/// The write-ahead log is cut back to this many bytes after a checkpoint.
+const JOURNAL_BYTES: i64 = 1024 * 1024;
+
+/// Numbered schema files in the order in which they are applied. `user_version` counts how many
+/// a file has seen.
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/0001-ledger.sql"), include_str!("schema/0002-whatsapp-session.sql")];
+
+/// Why the database cannot be opened. Each variant says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the folder {} does not exist; create it, or set `data.folder`", .0.display())]
+    FolderMissing(PathBuf),
+    #[error("{} cannot be opened: {cause}; check owner and mode (the bot's user must own it)", file.display())]
+    NotAccessible { file: PathBuf, cause: std::io::Error },
+    #[error("{} is in use by another process; is the bot running already? Stop it first", .0.display())]
+    InUse(PathBuf),
+    #[error("{} is damaged ({detail}); nothing was changed. Keep the file, restore a copy, or move it away to start fresh", file.display())]
+    Damaged { file: PathBuf, detail: String },
+    #[error("{} is an SQLite database of another program; set `data.folder` to a folder of the bot's own", .0.display())]
+    Foreign(PathBuf),
+    #[error("{} was written by a newer version (schema {found}, this version knows {known}); install that version again", file.display())]
+    Newer { file: PathBuf, found: usize, known: usize },
+    #[error("{} cannot be prepared: {cause}", file.display())]
+    Sqlite { file: PathBuf, cause: rusqlite::Error },
+}
+
+/// A failed read or write. Nothing of the write is in the database.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("the ledger refused a statement: {0}")]
+    Statement(#[from] rusqlite::Error),
+    /// The commit that this write shared with others failed; all of them were undone.
+    #[error("the ledger could not write to disk: {0}")]
+    Commit(CommitFailure),
+    /// A row holds a value that no version of the bot writes.
+    #[error("the ledger holds an unreadable value in {column}: {detail}")]
+    Unreadable { column: &'static str, detail: String },
+}
+
+/// Why a shared commit failed, in a form that every writer of the batch can have.
+#[derive(Debug, Clone)]
+pub struct CommitFailure {
+    /// SQLite's primary result code, if it was SQLite that refused.
+    pub code: Option<ErrorCode>,
+    pub message: Arc<str>,
+}
+
+impl fmt::Display for CommitFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<&rusqlite::Error> for CommitFailure {
+    fn from(error: &rusqlite::Error) -> Self {
+        Self { code: error.sqlite_error_code(), message: error.to_string().into() }
+    }
+}
+
+/// A handle to the ledger; clones share the one connection.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    connection: Connection,
+    /// The transaction that is open now and not yet committed.
+    batch: Option<Batch>,
+}
+
+/// Set once the shared transaction is durable or undone.
+type Batch = Arc<OnceCell<Result<(), CommitFailure>>>;
+
+impl Database {
+    /// Opens or creates the ledger, locks it, checks it and brings its schema up to date.
+    ///
+    /// The file is created with mode 0600; its folder must exist.
+    pub fn open(file: &Path) -> Result<Self, OpenError> {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder
+            && !folder.is_dir()
+        {
+            return Err(OpenError::FolderMissing(folder.to_path_buf()));
+        }
+        // SQLite gives its journal the mode of the database file.
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(file)
+            .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
+        let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
+        prepare(&mut connection, file)?;
+        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None })) })
+    }
+
+    /// A ledger that lives in memory, for tests of what is built on it.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        let file = Path::new(":memory:");
+        let mut connection = Connection::open_in_memory().map_err(|e| open_error(file, e))?;
+        prepare(&mut connection, file)?;
+        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None })) })
+    }
+
+    /// Reads at once, seeing also what other tasks have written and not yet committed.
+    ///
+    /// Whoever acts on the outside world because of what it reads uses
+    /// [`read_durable`](Self::read_durable).
+    pub fn read<T, E>(&self, job: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
+        job(&self.lock().connection)
+    }
+
+    /// Reads after whatever is being written now is durable.
+    pub async fn read_durable<T, E: From<LedgerError>>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let batch = self.lock().batch.clone();
+        if let Some(batch) = batch {
+            // A failed commit concerns its writers; what is left is what there is to read.
+            let _ = batch.wait().await;
+        }
+        self.read(job)
+    }
+
+    /// Runs `job` in a savepoint of the shared transaction and returns once that is durable.
+    ///
+    /// If `job` fails, its own changes are undone and its error is returned; other writers are
+    /// not affected. If the commit fails, every writer of the batch gets
+    /// [`LedgerError::Commit`] and nothing of the batch remains.
+    pub async fn write<T, E: From<LedgerError>>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (result, batch, leads) = self.enlist(job)?;
+        if leads {
+            let leader = Leader { database: self, batch: &batch };
+            // One turn for every task that is ready: what they write shares this commit.
+            futures_lite::future::yield_now().await;
+            drop(leader);
+        }
+        let value = result?;
+        batch.wait().await.clone().map_err(LedgerError::Commit)?;
+        Ok(value)
+    }
+
+    /// Like [`write`](Self::write) for callers outside the executor: commits at once.
+    pub fn write_now<T, E: From<LedgerError>>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (result, batch, _) = self.enlist(job)?;
+        self.commit(&batch);
+        let value = result?;
+        match batch.get() {
+            Some(Err(failure)) => Err(LedgerError::Commit(failure.clone()).into()),
+            _ => Ok(value),
+        }
+    }
+
+    /// Runs `job` in the open transaction, opening one if there is none. The flag says whether
+    /// the caller opened it and so has to commit it.
+    fn enlist<T, E: From<LedgerError>>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<(Result<T, E>, Batch, bool), E> {
+        let mut shared = self.lock();
+        let (batch, leads) = match &shared.batch {
+            Some(batch) => (batch.clone(), false),
+            None => {
+                shared.connection.execute_batch("BEGIN IMMEDIATE").map_err(LedgerError::from)?;
+                let batch = Batch::default();
+                shared.batch = Some(batch.clone());
+                (batch, true)
+            }
+        };
+        let result = in_savepoint(&mut shared.connection, job);
+        Ok((result, batch, leads))
+    }
+
+    fn commit(&self, batch: &Batch) {
+        let mut shared = self.lock();
+        if batch.is_initialized() {
+            return;
+        }
+        shared.batch = None;
+        let outcome = shared.connection.execute_batch("COMMIT").map_err(|error| {
+            if !shared.connection.is_autocommit()
+                && let Err(error) = shared.connection.execute_batch("ROLLBACK")
+            {
+                log::error!("ledger: a failed transaction could not be rolled back: {error}");
+            }
+            CommitFailure::from(&error)
+        });
+        // Only this function sets it, under the lock, so it is not set yet.
+        let _ = batch.set_blocking(outcome);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // A panic inside a job unwinds through its savepoint, which is rolled back: the
+        // connection stays usable.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Database")
+    }
+}
+
+/// Commits when dropped, also when the leading writer is cancelled: the others wait for it.
+struct Leader<'a> {
+    database: &'a Database,
+    batch: &'a Batch,
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        self.database.commit(self.batch);
+    }
+}
+
+fn in_savepoint<T, E: From<LedgerError>>(
+    connection: &mut Connection,
+    job: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let savepoint = connection.savepoint().map_err(LedgerError::from)?;
+    let value = job(&savepoint)?;
+    savepoint.commit().map_err(LedgerError::from)?;
+    Ok(value)
+}
+
+/// Pragmas, lock, integrity check and migrations of a freshly opened connection.
+fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let fail = |error| open_error(file, error);
+    // Before the first access: WAL then needs no shared-memory file, and the lock is kept.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fail)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fail)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(fail)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(fail)?;
+    connection
+        .pragma_update_and_check(None, "journal_size_limit", JOURNAL_BYTES, |_| Ok(()))
+        .map_err(fail)?;
+    // Takes the lock now: a second bot must fail here, not at its first message.
+    connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
+
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
+    if id != APPLICATION_ID && (id != 0 || tables != 0) {
+        return Err(OpenError::Foreign(file.to_path_buf()));
+    }
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
+    if verdict != "ok" {
+        return Err(OpenError::Damaged { file: file.to_path_buf(), detail: verdict });
+    }
+    migrate(connection, file)
+}
+
+fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let fail = |error| open_error(file, error);
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    let Some(missing) = MIGRATIONS.get(found..) else {
+        return Err(OpenError::Newer { file: file.to_path_buf(), found, known: MIGRATIONS.len() });
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction().map_err(fail)?;
+    for migration in missing {
+        transaction.execute_batch(migration).map_err(fail)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(fail)?;
+    transaction.commit().map_err(fail)
+}
+
+fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
+    let file = file.to_path_buf();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(file),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            OpenError::Damaged { file, detail: error.to_string() }
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            OpenError::NotAccessible { file, cause: std::io::Error::other(error) }
+        }
+        _ => OpenError::Sqlite { file, cause: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::zip;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn with_table() -> Database {
+        let database = Database::in_memory().unwrap();
+        database
+            .write_now::<_, LedgerError>(
+                |tx| Ok(tx.execute_batch("CREATE TABLE t(x INTEGER UNIQUE) STRICT")?),
+            )
+            .unwrap();
+        database
+    }
+
+    fn insert(x: i64) -> impl FnOnce(&Connection) -> Result<(), LedgerError> {
+        move |tx| {
+            tx.execute("INSERT INTO t VALUES (?1)", [x])?;
+            Ok(())
+        }
+    }
+
+    fn rows(database: &Database) -> i64 {
+        database.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).unwrap()
+    }
+
+    #[test]
+    fn writers_that_are_ready_together_share_one_commit() {
+        let database = with_table();
+        let commits = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = commits.clone();
+        database
+            .lock()
+            .connection
+            .commit_hook(Some(move || {
+                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                false
+            }))
+            .unwrap();
+        let executor = smol::LocalExecutor::new();
+        smol::block_on(executor.run(async {
+            let tasks: Vec<_> = (0..20)
+                .map(|x| {
+                    let database = database.clone();
+                    executor.spawn(async move { database.write(insert(x)).await })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        }));
+        assert_eq!(rows(&database), 20);
+        assert_eq!(commits.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_failed_writer_does_not_undo_its_neighbours() {
+        let database = with_table();
+        smol::block_on(async {
+            let (first, (twin, third)) =
+                zip(database.write(insert(1)), zip(database.write(insert(1)), database.write(insert(3))))
+                    .await;
+            first.unwrap();
+            assert!(matches!(twin, Err(LedgerError::Statement(_))));
+            third.unwrap();
+        });
+        assert_eq!(rows(&database), 2);
+    }
+
+    #[test]
+    fn a_failed_commit_is_told_to_every_writer_and_leaves_nothing() {
+        let database = with_table();
+        database.lock().connection.commit_hook(Some(|| true)).unwrap();
+        smol::block_on(async {
+            let (a, b) = zip(database.write(insert(1)), database.write(insert(2))).await;
+            assert!(matches!(a, Err(LedgerError::Commit(_))));
+            assert!(matches!(b, Err(LedgerError::Commit(_))));
+        });
+        database.lock().connection.commit_hook(None::<fn() -> bool>).unwrap();
+        assert_eq!(rows(&database), 0);
+        smol::block_on(database.write(insert(1))).unwrap();
+        assert_eq!(rows(&database), 1);
+    }
+
+    #[test]
+    fn a_cancelled_leader_still_commits_for_the_others() {
+        let database = with_table();
+        smol::block_on(async {
+            let mut leader = Box::pin(database.write(insert(1)));
+            assert!(futures_lite::future::poll_once(&mut leader).await.is_none());
+            let mut follower = Box::pin(database.write(insert(2)));
+            assert!(futures_lite::future::poll_once(&mut follower).await.is_none());
+            drop(leader);
+            follower.await.unwrap();
+        });
+        assert_eq!(rows(&database), 2);
+    }
+
+    #[test]
+    fn read_durable_waits_for_the_commit() {
+        let database = with_table();
+        smol::block_on(async {
+            let mut writer = Box::pin(database.write(insert(1)));
+            assert!(futures_lite::future::poll_once(&mut writer).await.is_none());
+            let count = |c: &Connection| {
+                Ok::<i64, LedgerError>(c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+            };
+            assert_eq!(database.read(count).unwrap(), 1);
+            let mut reader = Box::pin(database.read_durable(count));
+            assert!(futures_lite::future::poll_once(&mut reader).await.is_none());
+            writer.await.unwrap();
+            assert_eq!(reader.await.unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_locked_against_a_second_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bot-kjp.db");
+        let database = Database::open(&file).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(Database::open(&file), Err(OpenError::InUse(_))));
+        drop(database);
+        Database::open(&file).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_reported_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bot-kjp.db");
+        let noise = vec![7_u8; 8192];
+        std::fs::write(&file, &noise).unwrap();
+        assert!(matches!(Database::open(&file), Err(OpenError::Damaged { .. })));
+        assert_eq!(std::fs::read(&file).unwrap(), noise);
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bot-kjp.db");
+        Connection::open(&file).unwrap().execute_batch("CREATE TABLE theirs(x)").unwrap();
+        assert!(matches!(Database::open(&file), Err(OpenError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bot-kjp.db");
+        drop(Database::open(&file).unwrap());
+        Connection::open(&file).unwrap().pragma_update(None, "user_version", 4711).unwrap();
+        assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: 4711, .. })));
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gone/bot-kjp.db");
+        assert!(matches!(Database::open(&file), Err(OpenError::FolderMissing(f)) if f.ends_with("gone")));
+    }
+}

@@ -1,0 +1,1 @@
+-- The ledger's own tables. Applied once; a change is a new file with the next number.

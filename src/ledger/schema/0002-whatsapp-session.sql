@@ -1,0 +1,1 @@
+-- Tables of whatsapp/session_store.rs: Signal keys, sessions and protocol state.

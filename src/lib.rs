@@ -1,0 +1,6 @@
+//! bot-kjp
+
+pub mod clock;
+pub mod ledger;
+pub mod personal;
+pub mod worker;

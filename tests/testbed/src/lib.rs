@@ -1,0 +1,1 @@
+//! WhatsApp's server side, phones and a Supabase, real enough to test bot-kjp against.
