@@ -2,5 +2,7 @@
 
 pub mod clock;
 pub mod ledger;
+pub mod net;
 pub mod personal;
+pub mod registration;
 pub mod worker;

@@ -13,6 +13,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 use smol::lock::OnceCell;
@@ -46,7 +47,7 @@ pub enum OpenError {
     #[error("{} is an SQLite database of another program; set `data.folder` to a folder of the bot's own", .0.display())]
     Foreign(PathBuf),
     #[error("{} was written by a newer version (schema {found}, this version knows {known}); install that version again", file.display())]
-    Newer { file: PathBuf, found: usize, known: usize },
+    Newer { file: PathBuf, found: i32, known: i32 },
     #[error("{} cannot be prepared: {cause}", file.display())]
     Sqlite { file: PathBuf, cause: rusqlite::Error },
 }
@@ -264,6 +265,8 @@ fn in_savepoint<T, E: From<LedgerError>>(
 /// Pragmas, lock, integrity check and migrations of a freshly opened connection.
 fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     let fail = |error| open_error(file, error);
+    // Nobody else has business in this file, so there is nobody worth waiting for.
+    connection.busy_timeout(Duration::ZERO).map_err(fail)?;
     // Before the first access: WAL then needs no shared-memory file, and the lock is kept.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fail)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fail)?;
@@ -293,9 +296,10 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
 
 fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     let fail = |error| open_error(file, error);
-    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-    let Some(missing) = MIGRATIONS.get(found..) else {
-        return Err(OpenError::Newer { file: file.to_path_buf(), found, known: MIGRATIONS.len() });
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
+        return Err(OpenError::Newer { file: file.to_path_buf(), found, known });
     };
     if missing.is_empty() {
         return Ok(());
@@ -305,7 +309,7 @@ fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
         transaction.execute_batch(migration).map_err(fail)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(fail)?;
+    transaction.pragma_update(None, "user_version", known).map_err(fail)?;
     transaction.commit().map_err(fail)
 }
 
