@@ -1,6 +1,7 @@
 //! bot-kjp
 
 pub mod clock;
+pub mod desk;
 pub mod ledger;
 pub mod net;
 pub mod personal;
