@@ -204,3 +204,252 @@ fn input(cleaned: &str) -> Input {
         _ => Input::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::personal::Nik;
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    /// 2026-11-24 00:00:00 WIB.
+    const MIDNIGHT: i64 = 1_795_453_200;
+    const NOON: i64 = MIDNIGHT + 12 * 3600;
+    const ANI: &str = "Ani\nKJP 5049488500000000\n3171010101900000\n3171010101100000";
+    const BUDI: &str = "Budi\nLANSIA 5049488600000000\n3171010202900000\n3171010101100000";
+
+    fn message(at: i64, text: &str) -> Message {
+        Message { at, content: Content::Text(text.into()) }
+    }
+
+    /// Lets a customer write texts at noon, one second apart; the last step.
+    fn talk(texts: &[&str]) -> Step {
+        let mut last = Step { state: State::Idle, action: Action::Ignore };
+        for (second, line) in (0..).zip(texts) {
+            last = step(&last.state, NOON + second - 1, &message(NOON + second, line));
+        }
+        last
+    }
+
+    fn replied(texts: &[&str]) -> Reply {
+        match talk(texts).action {
+            Action::Reply(reply) => reply,
+            other => panic!("{texts:?}: {other:?}"),
+        }
+    }
+
+    fn registered(texts: &[&str]) -> Submission {
+        match talk(texts).action {
+            Action::Register(submission) => submission,
+            other => panic!("{texts:?}: {other:?}"),
+        }
+    }
+
+    fn names(submission: &Submission) -> Vec<&str> {
+        submission.people().map(|person| person.nama.as_str()).collect()
+    }
+
+    #[test]
+    fn a_customer_reaches_every_place_by_numbers() {
+        for (numbers, lokasi) in [
+            (vec!["1", "1", "1"], "PASARJAYA - Jakgrosir Kedoya"),
+            (vec!["daftar", "1", "4"], "PASARJAYA - Jakmart Bambu Larangan"),
+            (vec!["Saya mau daftar", "2", "4"], "DHARMAJAYA - Cakung"),
+            (vec!["MENU_DAFTAR", "3"], "FOODSTATION"),
+            (vec!["１.", "2", "*1*"], "DHARMAJAYA - Duri Kosambi"),
+        ] {
+            let reached = talk(&numbers);
+            let State::Ready { place } = &reached.state else { panic!("{numbers:?}: {reached:?}") };
+            assert_eq!(place.lokasi(), lokasi);
+            assert_eq!(reached.action, Action::Reply(Reply::FormatGuide(place.clone())));
+        }
+    }
+
+    #[test]
+    fn the_chosen_place_stays_for_the_next_message() {
+        let first = registered(&["1", "2", "4", ANI]);
+        let second = registered(&["1", "2", "4", ANI, BUDI]);
+        assert_eq!(first.place.lokasi(), "DHARMAJAYA - Cakung");
+        assert_eq!((names(&first), names(&second)), (vec!["Ani"], vec!["Budi"]));
+        assert_eq!(first.day, date(2026, 11, 24));
+    }
+
+    #[test]
+    fn the_chosen_place_is_forgotten_after_its_time() {
+        let ready = talk(&["1", "3"]).state;
+        let kept = step(&ready, NOON, &message(NOON + TTL_SECONDS, ANI));
+        assert!(matches!(kept.action, Action::Register(_)));
+        let forgotten = step(&ready, NOON, &message(NOON + TTL_SECONDS + 1, ANI));
+        assert_eq!(forgotten.action, Action::Reply(Reply::ProviderMenu { waiting: 1 }));
+    }
+
+    #[test]
+    fn data_without_a_place_waits_and_is_registered_once_the_place_is_picked() {
+        assert_eq!(replied(&[ANI]), Reply::ProviderMenu { waiting: 1 });
+        assert_eq!(replied(&[ANI, BUDI]), Reply::ProviderMenu { waiting: 2 });
+        assert_eq!(
+            replied(&[ANI, "2", BUDI]),
+            Reply::PlaceMenu { provider: Provider::DharmaJaya, waiting: 2 }
+        );
+        assert_eq!(names(&registered(&[ANI, BUDI, "3"])), ["Ani", "Budi"]);
+        assert_eq!(names(&registered(&[ANI, "2", BUDI, "4"])), ["Ani", "Budi"]);
+        assert_eq!(names(&registered(&["1", ANI, "daftar", "3"])), ["Ani"]);
+    }
+
+    #[test]
+    fn a_missing_line_in_one_waiting_text_does_not_shift_the_next() {
+        let short = format!("{ANI}\nCitra\n5049488500000000");
+        let submission = registered(&[&short, BUDI, "3"]);
+        assert_eq!(names(&submission), ["Ani", "Budi"]);
+        assert_eq!(submission.remainder.len(), 2);
+    }
+
+    #[test]
+    fn the_day_is_the_one_of_the_message_that_registers() {
+        let waiting = step(&State::Idle, 0, &message(MIDNIGHT - 60, ANI));
+        let picked = step(&waiting.state, MIDNIGHT - 60, &message(MIDNIGHT, "3"));
+        let Action::Register(submission) = picked.action else { panic!("{picked:?}") };
+        assert_eq!(submission.day, date(2026, 11, 24));
+        let evening = step(&picked.state, MIDNIGHT - 2, &message(MIDNIGHT - 1, BUDI));
+        let Action::Register(submission) = evening.action else { panic!("{evening:?}") };
+        assert_eq!(submission.day, date(2026, 11, 23));
+    }
+
+    #[test]
+    fn waiting_data_in_another_format_is_refused_before_the_place_is_asked() {
+        let refused = talk(&[ANI, "1"]);
+        let why = Unreadable::OtherFormat { lines: 4 };
+        let not_read = Reply::NotRead { provider: Provider::PasarJaya, why, waiting: 1 };
+        assert_eq!(refused.action, Action::Reply(not_read));
+        assert_eq!(names(&registered(&[ANI, "1", "3"])), ["Ani"]);
+    }
+
+    #[test]
+    fn a_five_line_message_at_a_four_line_place_saves_nothing() {
+        let five = format!("{ANI}\n20-01-2015");
+        let why = Unreadable::OtherFormat { lines: 5 };
+        let not_read = Reply::NotRead { provider: Provider::FoodStation, why, waiting: 0 };
+        assert_eq!(replied(&["1", "3", &five]), not_read);
+    }
+
+    #[test]
+    fn every_state_can_be_left() {
+        for way in [vec!["1"], vec!["1", "1"], vec!["1", "2"], vec!["1", "3"], vec![]] {
+            for (word, reply) in [("MENU", Reply::Menu), ("0", Reply::Left), ("batal", Reply::Left)] {
+                let texts: Vec<&str> = way.iter().copied().chain([word]).collect();
+                assert_eq!(talk(&texts), Step { state: State::Idle, action: Action::Reply(reply) });
+            }
+        }
+    }
+
+    #[test]
+    fn waiting_data_is_not_dropped_without_a_word() {
+        for leaving in ["MENU", "0", "BATAL", "halo"] {
+            assert!(matches!(replied(&[ANI, leaving]), Reply::Dropped(_)), "{leaving}");
+        }
+        let waiting = talk(&[ANI]).state;
+        let late = NOON + TTL_SECONDS + 1;
+        for content in [Content::Text("3".into()), Content::Text(BUDI.into()), Content::Media, Content::Other]
+        {
+            let late = step(&waiting, NOON, &Message { at: late, content });
+            assert!(matches!(late.action, Action::Reply(Reply::Dropped(_))), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_waits_than_the_bound() {
+        let mut texts = vec![ANI; MAX_WAITING_TEXTS];
+        assert_eq!(replied(&texts), Reply::ProviderMenu { waiting: MAX_WAITING_TEXTS });
+        texts.push(BUDI);
+        assert_eq!(replied(&texts), Reply::WaitingFull);
+        assert_eq!(talk(&texts).state.waiting().len(), MAX_WAITING_TEXTS);
+    }
+
+    #[test]
+    fn too_much_in_one_message_is_refused_whole() {
+        let long = "1".repeat(MAX_TEXT_BYTES + 1);
+        assert_eq!(replied(&["1", "3", &long]), Reply::TooLong);
+        let many = format!("{ANI}\n").repeat(people::MAX_PEOPLE + 1);
+        let why = Unreadable::TooManyPeople { people: people::MAX_PEOPLE + 1 };
+        let not_read = Reply::NotRead { provider: Provider::FoodStation, why, waiting: 0 };
+        assert_eq!(replied(&["1", "3", &many]), not_read);
+        assert_eq!(replied(&[&many, "3"]), Reply::Dropped(Box::new(not_read)));
+    }
+
+    #[test]
+    fn the_list_of_today_can_be_asked_for_at_any_time() {
+        let today = Action::ListToday { day: date(2026, 11, 24) };
+        for texts in [vec!["2"], vec!["cek"], vec!["Cek data saya"], vec!["1", "3", "2"], vec!["1", "CEK"]] {
+            assert_eq!(talk(&texts).action, today, "{texts:?}");
+        }
+        assert_eq!(talk(&[ANI, "cek"]).state, talk(&[ANI]).state);
+    }
+
+    #[test]
+    fn what_is_no_choice_repeats_the_choices() {
+        let providers = Reply::NoSuchChoice(Box::new(Reply::ProviderMenu { waiting: 0 }));
+        let places = Reply::PlaceMenu { provider: Provider::PasarJaya, waiting: 0 };
+        assert_eq!(replied(&["1", "4"]), providers);
+        assert_eq!(replied(&["1", "cipinang"]), providers);
+        assert_eq!(replied(&["1", "1", "5"]), Reply::NoSuchChoice(Box::new(places)));
+    }
+
+    #[test]
+    fn small_talk_and_pictures_are_answered() {
+        assert_eq!(replied(&["Selamat pagi, pak"]), Reply::Menu);
+        assert_eq!(replied(&["Halo!"]), Reply::Menu);
+        assert_eq!(replied(&["6"]), Reply::Help);
+        assert_eq!(replied(&["terima kasih"]), Reply::Greeting);
+        assert_eq!(replied(&["Ani\n5049488500000000"]), Reply::Incomplete { provider: None });
+        let picture = step(&talk(&["1", "1"]).state, NOON, &Message { at: NOON, content: Content::Media });
+        let unread = Reply::MediaUnread { provider: Some(Provider::PasarJaya) };
+        assert_eq!(picture.action, Action::Reply(unread));
+        assert_eq!(talk(&["\u{200B}\n "]).action, Action::Ignore);
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        let waiting = || proptest::collection::vec("(?s).{0,40}".prop_map(Written::from), 0..3);
+        prop_oneof![
+            Just(State::Idle),
+            waiting().prop_map(|waiting| State::ChoosingProvider { waiting }),
+            (0usize..3, waiting())
+                .prop_map(|(n, waiting)| State::ChoosingPlace { provider: Provider::ALL[n], waiting }),
+            (1usize..5).prop_map(|n| State::Ready { place: Provider::PasarJaya.place(n).unwrap() }),
+            Just(State::Ready { place: Place { provider: Provider::FoodStation, sub: None } }),
+        ]
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        let words = ["0", "1", "2", "3", "4", "6", "MENU", "DAFTAR", "CEK", "BATAL", ANI, BUDI];
+        prop_oneof![
+            proptest::sample::select(words.to_vec()).prop_map(str::to_owned),
+            "(?s).{0,200}",
+            "([0-9]{16}\n){1,12}",
+            "(?s)[a-z0-9 \n]{16380,16390}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_state_and_text_leads_to_a_sound_step(
+            state in states(),
+            written in texts(),
+            idle in 0i64..3600,
+        ) {
+            let taken = step(&state, NOON - idle, &message(NOON, &written));
+            prop_assert_eq!(State::restore(&taken.state.to_json()), taken.state.clone());
+            prop_assert!(taken.state.waiting().len() <= MAX_WAITING_TEXTS.max(state.waiting().len()));
+            match &taken.action {
+                Action::Reply(reply) => prop_assert!(!reply.text().is_empty()),
+                Action::Register(submission) => {
+                    prop_assert_eq!(&taken.state, &State::Ready { place: submission.place.clone() });
+                    prop_assert!(submission.entries.len() <= people::MAX_PEOPLE);
+                    let niks: Vec<&Nik> = submission.people().map(|person| &person.ktp).collect();
+                    prop_assert!((1..niks.len()).all(|at| !niks[..at].contains(&niks[at])));
+                }
+                Action::ListToday { day } => prop_assert_eq!(*day, date(2026, 11, 24)),
+                Action::Ignore => prop_assert!(text::lines(&text::clean(&written)).is_empty()),
+            }
+        }
+    }
+}

@@ -434,3 +434,256 @@ fn bounded(items: &[String], max_chars: usize) -> String {
     list.truncate(list.trim_end().len());
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::{Action, Content, Message, State, Submission, conclude, conclude_list, step};
+    use crate::personal::{CardNumber, Kk, Nik};
+    use crate::registration::{Outcome, people};
+    use jiff::civil::{Date, date};
+    use proptest::prelude::*;
+
+    const TODAY: Date = date(2026, 11, 24);
+    const ANI: &str = "Ani\nKJP 5049488500000000\n3171010101900000\n3171010101100000";
+
+    fn row(number: usize) -> Registered {
+        Registered {
+            nama: format!("Nama yang sangat panjang sekali untuk orang nomor {number}"),
+            kjp: CardNumber::new(format!("5049488500{number:04}0000")),
+            jenis_kartu: Some("GURU HONORER".into()),
+            ktp: Nik::new(format!("31710101{number:04}0000")),
+            kk: Kk::new("3171010101100000"),
+            tanggal_lahir: Some(date(2015, 1, 20)),
+            lokasi: "PASARJAYA - Mini DC Kec. Cengkareng".into(),
+        }
+    }
+
+    fn every_fault() -> Vec<Fault> {
+        let fields = [Field::Nama, Field::NoKjp, Field::NoKtp, Field::NoKk, Field::TanggalLahir];
+        let mut faults: Vec<Fault> = fields.map(Fault::Missing).into();
+        faults.extend(fields.map(|field| Fault::Repeats { field, entry: 28 }));
+        faults.extend(fields.map(|other| Fault::Equal { field: Field::NoKk, other }));
+        for field in [Field::NoKjp, Field::NoKtp, Field::NoKk] {
+            faults.extend([15, 19].map(|digits| Fault::Length { field, digits }));
+        }
+        faults.extend([NameFault::HoldsNumber, NameFault::NoLetters, NameFault::TooLong].map(Fault::Name));
+        faults.extend(
+            [
+                BirthDateFault::Unreadable,
+                BirthDateFault::NoSuchDay,
+                BirthDateFault::Future,
+                BirthDateFault::TooEarly,
+            ]
+            .map(Fault::BirthDate),
+        );
+        faults.extend([
+            Fault::CardPrefix,
+            Fault::CardTypeInvalid { written: "x".repeat(5000) },
+            Fault::CardTypeUnknown,
+            Fault::KkBeforeKtp,
+        ]);
+        faults
+    }
+
+    fn clash(field: ClashField, own: bool) -> Clash {
+        Clash { field, own, earlier_nama: "Wati".into() }
+    }
+
+    /// A conclusion with `saved` and `refused` people; every refused one has the five longest faults
+    /// that one person can have.
+    fn conclusion(saved: usize, refused: usize, rest: usize, today: usize) -> Reply {
+        let mut faults = every_fault();
+        faults.sort_by_key(|fault| std::cmp::Reverse(fault_text(fault).len()));
+        let reasons: Vec<Reason> = faults.into_iter().take(5).map(Reason::Fault).collect();
+        let one = |number: usize| row(number);
+        Reply::Conclusion(Conclusion {
+            place: Provider::PasarJaya.place(3).unwrap(),
+            saved: (0..saved)
+                .map(|number| Saved {
+                    nama: one(number).nama,
+                    kjp: one(number).kjp,
+                    jenis_kartu: Some(crate::registration::CardType::GuruHonorer),
+                    corrected: true,
+                })
+                .collect(),
+            refused: (0..refused)
+                .map(|entry| Refused {
+                    entry,
+                    nama: one(entry).nama.into(),
+                    reasons: [reasons.clone(), vec![Reason::Clash(clash(ClashField::Kjp, false))]].concat(),
+                })
+                .collect(),
+            remainder: vec!["x".repeat(5000).into(); rest],
+            today: (0..today).map(row).collect(),
+        })
+    }
+
+    fn every_reply() -> Vec<Reply> {
+        let mut replies = vec![
+            Reply::Menu,
+            Reply::Greeting,
+            Reply::Help,
+            Reply::TooLong,
+            Reply::WaitingFull,
+            Reply::Left,
+            Reply::Today(Vec::new()),
+            Reply::Today((0..1000).map(row).collect()),
+        ];
+        for waiting in 0..3 {
+            replies.push(Reply::ProviderMenu { waiting });
+            for provider in Provider::ALL {
+                replies.push(Reply::PlaceMenu { provider, waiting });
+                for why in [Unreadable::OtherFormat { lines: 20 }, Unreadable::TooManyPeople { people: 99 }] {
+                    replies.push(Reply::NotRead { provider, why, waiting });
+                }
+            }
+        }
+        for provider in Provider::ALL {
+            let place = Place { provider, sub: provider.places().first().map(|name| (*name).to_owned()) };
+            replies.push(Reply::FormatGuide(place));
+        }
+        for provider in Provider::ALL.map(Some).into_iter().chain([None]) {
+            replies.extend([Reply::Incomplete { provider }, Reply::MediaUnread { provider }]);
+        }
+        for (saved, refused, rest, today) in
+            [(1, 0, 0, 1), (0, 1, 0, 0), (0, 0, 3, 0), (30, 0, 0, 500), (0, 30, 20, 500), (15, 15, 20, 500)]
+        {
+            replies.push(conclusion(saved, refused, rest, today));
+        }
+        let wrapped: Vec<Reply> =
+            replies.iter().map(|reply| Reply::Dropped(Box::new(reply.clone()))).collect();
+        let menu = Reply::ProviderMenu { waiting: 2 };
+        [replies, wrapped, vec![Reply::NoSuchChoice(Box::new(menu))]].concat()
+    }
+
+    /// Runs of 16 or more digits.
+    fn long_numbers(text: &str) -> Vec<&str> {
+        text.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() >= 16).collect()
+    }
+
+    #[test]
+    fn every_reply_says_something_and_is_short_enough_to_be_read() {
+        for reply in every_reply() {
+            let text = reply.text();
+            assert!(!text.trim().is_empty());
+            let chars = text.chars().count();
+            assert!(chars <= REPLY_MAX_CHARS, "{chars} characters:\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_reply_without_data_shows_a_number_that_could_be_somebodys() {
+        for reply in every_reply() {
+            if !matches!(reply, Reply::Conclusion(_) | Reply::Today(_) | Reply::Dropped(_)) {
+                assert_eq!(long_numbers(&reply.text()), [""; 0], "{reply:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_of_every_guide_would_be_accepted() {
+        for provider in Provider::ALL {
+            let guide = format_guide(provider);
+            let example = guide.split("Contoh:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+            let reading = people::read(provider, [example.replace('X', "0").as_str()], TODAY).unwrap();
+            assert!(reading.entries[0].verdict.is_ok(), "{provider:?}: {reading:?}");
+            assert!(reading.remainder.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_in_its_own_words() {
+        let mut told: Vec<String> = every_fault().iter().map(fault_text).collect();
+        told.extend([ClashField::Kjp, ClashField::Ktp].map(|field| clash_text(&clash(field, false))));
+        told.extend(
+            [ClashField::Kjp, ClashField::Ktp, ClashField::Nama].map(|field| clash_text(&clash(field, true))),
+        );
+        let all = told.len();
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), all);
+        assert!(length_text(Field::NoKjp, 14).contains("kurang 2 angka"));
+        assert!(length_text(Field::NoKtp, 17).contains("kelebihan 1 angka"));
+    }
+
+    #[test]
+    fn a_stranger_is_never_named() {
+        for field in [ClashField::Kjp, ClashField::Ktp, ClashField::Nama] {
+            assert!(!clash_text(&clash(field, false)).contains("Wati"));
+        }
+        assert!(clash_text(&clash(ClashField::Ktp, true)).contains("Wati"));
+        let refused = |own| {
+            let reasons = vec![Reason::Clash(clash(ClashField::Ktp, own))];
+            vec![Refused { entry: 0, nama: "Ani".into(), reasons }]
+        };
+        let text = |own| {
+            let place = Provider::DharmaJaya.place(1).unwrap();
+            let (saved, remainder, today) = (vec![], vec![], vec![]);
+            Reply::Conclusion(Conclusion { place, saved, refused: refused(own), remainder, today }).text()
+        };
+        assert!(text(false).contains("admin") && !text(true).contains("admin"));
+    }
+
+    #[test]
+    fn waiting_data_is_never_called_saved_or_valid() {
+        for reply in [
+            Reply::ProviderMenu { waiting: 1 },
+            Reply::PlaceMenu { provider: Provider::DharmaJaya, waiting: 2 },
+        ] {
+            assert!(reply.text().contains("belum diperiksa dan belum disimpan"));
+        }
+    }
+
+    #[test]
+    fn a_conclusion_counts_what_it_does_not_show() {
+        let text = conclusion(15, 15, 1, 40).text();
+        assert!(text.contains("15 tersimpan, 16 belum. Total hari ini: 40."), "{text}");
+        assert_eq!(text.matches("… dan ").count(), 3, "{text}");
+        assert_eq!(bounded(&["a".into(), "b".into(), "c".into()], 4), "a\nb\n… dan 1 lagi");
+        assert_eq!(bounded(&["a".into(), "b".into()], 4), "a\nb");
+    }
+
+    #[test]
+    fn a_name_cannot_change_the_look_of_a_reply() {
+        assert_eq!(quoted("*Ani*\n~x~`"), "Anix");
+        assert_eq!(quoted(&"é".repeat(50)).chars().count(), QUOTE_MAX_CHARS);
+    }
+
+    proptest! {
+        #[test]
+        fn replies_hold_only_numbers_of_the_sender(
+            written in "([ -~]{0,20}\n){0,8}|([0-9]{14,19}\n){4,40}",
+            place in any::<bool>(),
+            own in any::<bool>(),
+        ) {
+            let state = if place { State::Ready { place: Provider::DharmaJaya.place(1).unwrap() } } else { State::Idle };
+            let message = Message { at: 1_795_496_400, content: Content::Text(written.as_str().into()) };
+            let reply = match step(&state, message.at, &message).action {
+                Action::Reply(reply) => reply,
+                Action::Ignore => return Ok(()),
+                Action::ListToday { .. } => conclude_list(Vec::new()),
+                Action::Register(submission) => {
+                    let clash = Outcome::Duplicate(clash(ClashField::Ktp, own));
+                    conclude(&submission, &vec![clash; submission.people().count()], &[])
+                }
+            };
+            let text = reply.text();
+            prop_assert!(!text.is_empty() && text.chars().count() <= REPLY_MAX_CHARS);
+            for number in long_numbers(&text) {
+                prop_assert!(written.contains(number));
+            }
+        }
+    }
+
+    #[test]
+    fn the_reply_to_a_whole_success_shows_people_total_and_what_to_do_next() {
+        let place = Provider::DharmaJaya.place(4).unwrap();
+        let people::Reading { entries, remainder } = people::read(place.provider, [ANI], TODAY).unwrap();
+        let submission = Submission { place, day: TODAY, entries, remainder };
+        let text = conclude(&submission, &[Outcome::Stored], &[row(1), row(2)]).text();
+        for part in ["berhasil", "1 orang", "Cakung", "Ani", "KJP 5049488500000000", "hari ini (2)", "*2*"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+}

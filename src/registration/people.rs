@@ -403,7 +403,7 @@ mod tests {
     fn people() -> impl Strategy<Value = Vec<Truth>> {
         let one = (
             "[A-Z][a-z]{2,9}( [A-Z][a-z]{2,9})?",
-            "504948(85|86|12)[0-9]{6}0000",
+            "504948(85|86|12)[0-9]{4}0000",
             proptest::sample::select(vec!["lansia", "KJP", "guru honorer", "Rumah Susun"]),
             "31[0-9]{10}0000",
             "32[0-9]{10}0000",
