@@ -67,6 +67,36 @@ personal_number!(
     PhoneNumber
 );
 
+/// Text as a customer wrote it: it may hold any of the numbers above, so `Debug` tells its length only.
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Written(String);
+
+impl Written {
+    /// The text itself. Never pass it to a log, a metric, an error or an alert.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Written {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Written {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Written({} characters)", self.0.chars().count())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +106,7 @@ mod tests {
         let nik = Nik::new("3171010101900000");
         assert_eq!(format!("{nik:?}"), "Nik(************0000)");
         assert_eq!(format!("{:?}", PhoneNumber::new("6280000000001")), "PhoneNumber(*********0001)");
+        assert_eq!(format!("{:?}", Written::from("KTP 3171010101900000")), "Written(20 characters)");
     }
 
     #[test]
