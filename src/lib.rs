@@ -58,6 +58,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod desk;
+pub mod executor;
 pub mod ledger;
 pub mod logging;
 pub mod net;

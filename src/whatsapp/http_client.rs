@@ -53,6 +53,7 @@ pub enum HttpError {
 }
 
 /// HTTP for whatsapp-rust, on the worker thread.
+#[derive(Clone)]
 pub struct WebClient {
     pub agent: Agent,
     pub endpoint: Endpoint,

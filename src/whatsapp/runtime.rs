@@ -14,6 +14,7 @@ use crate::worker;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs whatsapp-rust's tasks on `Executor`, beside everything else.
+#[derive(Clone, Copy)]
 pub struct SmolRuntime(pub Executor);
 
 impl Runtime for SmolRuntime {

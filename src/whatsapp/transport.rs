@@ -89,6 +89,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Opens WebSockets to one endpoint.
+#[derive(Clone)]
 pub struct WebSocketFactory {
     pub executor: Executor,
     pub resolver: Resolver,
