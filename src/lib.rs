@@ -5,4 +5,5 @@ pub mod ledger;
 pub mod net;
 pub mod personal;
 pub mod registration;
+pub mod supabase;
 pub mod worker;

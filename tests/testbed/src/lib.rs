@@ -1,1 +1,3 @@
 //! WhatsApp's server side, phones and a Supabase, real enough to test bot-kjp against.
+
+pub mod supabase;
