@@ -1,13 +1,13 @@
 //! The conversation with a customer, pure: (state, message) → (state, action). No I/O, no clock.
 //!
-//! The way of a message: [`step`] decides from the conversation's [`State`] and the message what
+//! The way of a message: [`step()`] decides from the conversation's [`State`] and the message what
 //! to do. Data becomes [`Action::Register`]: `registration::people` has already found the faults
 //! of each person; the caller gives the good ones to the ledger, which finds clashes with the
-//! day's earlier registrations, and hands its outcomes to [`conclude`], which decides what the
+//! day's earlier registrations, and hands its outcomes to [`conclude()`], which decides what the
 //! reply says. Every Indonesian word of a [`Reply`] is in [`wording`].
 //!
 //! So the reply to a duplicate NIK of today: the ledger returns `Outcome::Duplicate`,
-//! [`conclude`](fn@conclude) turns it into a [`Reason`], `wording` says it, and never names a stranger.
+//! [`conclude()`] turns it into a [`Reason`], `wording` says it, and never names a stranger.
 
 pub mod conclude;
 pub mod state;

@@ -363,6 +363,9 @@ mod tests {
         texts.push(BUDI);
         assert_eq!(replied(&texts), Reply::WaitingFull);
         assert_eq!(talk(&texts).state.waiting().len(), MAX_WAITING_TEXTS);
+        let half = format!("{ANI}\n{}", "x".repeat(MAX_TEXT_BYTES / 2));
+        assert_eq!(replied(&[&half, ANI]), Reply::ProviderMenu { waiting: 2 });
+        assert_eq!(replied(&[&half, &half]), Reply::WaitingFull);
     }
 
     #[test]

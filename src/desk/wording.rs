@@ -10,11 +10,14 @@ use crate::registration::{Clash, ClashField, Place, Provider, Unreadable, birth_
 
 /// Longest reply, in characters: WhatsApp takes far more, nobody reads more.
 pub const REPLY_MAX_CHARS: usize = 4000;
-/// Room for the refused people of a conclusion: they need action, so they get the most.
-const REFUSED_MAX_CHARS: usize = 1700;
-const SAVED_MAX_CHARS: usize = 700;
+/// Room for the lists of a conclusion together; the rest is for headings and hints.
+const CONCLUSION_LISTS_MAX_CHARS: usize = 3300;
+/// Room for refused people: they need action, so they come first.
+const REFUSED_MAX_CHARS: usize = 1800;
+/// Room for left-over lines.
 const REMAINDER_MAX_CHARS: usize = 300;
-const TODAY_MAX_CHARS: usize = 600;
+/// What refused and saved people leave at least to the list of today.
+const TODAY_MIN_CHARS: usize = 500;
 /// Room for the list of today when it is asked for.
 const LIST_MAX_CHARS: usize = 3600;
 /// Longest piece of a customer's own text inside a reply, in characters.
@@ -207,30 +210,32 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
             today.len()
         ),
     }];
+    // Room is given out by importance, the lists are shown in the order of the story.
+    let mut room = CONCLUSION_LISTS_MAX_CHARS;
+    let mut list = |items: Vec<String>, leave: usize, at_most: usize| {
+        let list = bounded(&items, at_most.min(room.saturating_sub(leave)));
+        room = room.saturating_sub(list.chars().count());
+        list
+    };
+    let refused_list = list(refused.iter().map(refused_lines).collect(), 0, REFUSED_MAX_CHARS);
+    let rest = remainder.iter().map(|line| format!("> {}", quoted(line.expose()))).collect();
+    let remainder_list = list(rest, 0, REMAINDER_MAX_CHARS);
+    let saved_list = list(saved.iter().map(saved_line).collect(), TODAY_MIN_CHARS, usize::MAX);
+    let rows = (1..).zip(today).map(|(number, row)| today_line(number, row)).collect();
+    let today_list = list(rows, 0, usize::MAX);
     if !saved.is_empty() {
-        let items: Vec<String> = saved.iter().map(saved_line).collect();
-        sections.push(format!("*Tersimpan:*\n{}", bounded(&items, SAVED_MAX_CHARS)));
+        sections.push(format!("*Tersimpan:*\n{saved_list}"));
     }
     if !refused.is_empty() {
-        let items: Vec<String> = refused.iter().map(refused_lines).collect();
-        sections.push(format!("*Belum tersimpan:*\n{}", bounded(&items, REFUSED_MAX_CHARS)));
+        sections.push(format!("*Belum tersimpan:*\n{refused_list}"));
     }
     if !remainder.is_empty() {
-        let items: Vec<String> =
-            remainder.iter().map(|line| format!("> {}", quoted(line.expose()))).collect();
-        sections.push(format!(
-            "*Baris sisa yang belum lengkap* (satu orang {} baris):\n{}",
-            place.provider.lines_per_person(),
-            bounded(&items, REMAINDER_MAX_CHARS)
-        ));
+        let lines = place.provider.lines_per_person();
+        sections
+            .push(format!("*Baris sisa yang belum lengkap* (satu orang {lines} baris):\n{remainder_list}"));
     }
     if !today.is_empty() {
-        let items: Vec<String> = (1..).zip(today).map(|(number, row)| today_line(number, row)).collect();
-        sections.push(format!(
-            "*Data Anda hari ini ({}):*\n{}",
-            today.len(),
-            bounded(&items, TODAY_MAX_CHARS)
-        ));
+        sections.push(format!("*Data Anda hari ini ({}):*\n{today_list}", today.len()));
     }
     if failed > 0 {
         sections.push("Mohon perbaiki, lalu kirim ulang *hanya* data yang belum tersimpan.".to_owned());
@@ -640,6 +645,8 @@ mod tests {
         let text = conclusion(15, 15, 1, 40).text();
         assert!(text.contains("15 tersimpan, 16 belum. Total hari ini: 40."), "{text}");
         assert_eq!(text.matches("… dan ").count(), 3, "{text}");
+        let whole_success = conclusion(15, 0, 0, 1).text();
+        assert!(!whole_success.contains("… dan "), "{whole_success}");
         assert_eq!(bounded(&["a".into(), "b".into(), "c".into()], 4), "a\nb\n… dan 1 lagi");
         assert_eq!(bounded(&["a".into(), "b".into()], 4), "a\nb");
     }

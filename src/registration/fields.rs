@@ -95,6 +95,7 @@ mod tests {
         assert_eq!(name("1.Ani"), "Ani");
         assert_eq!(name("12) Ani"), "Ani");
         assert_eq!(name("Ani 2"), "Ani 2");
+        assert_eq!(name("123 Ani"), "123 Ani");
         assert_eq!(digits("3. NIK 3171010101900000"), "3171010101900000");
         assert_eq!(digits("31 71010101900000"), "3171010101900000");
     }
