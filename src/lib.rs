@@ -1,6 +1,8 @@
 //! bot-kjp
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod ledger;
 pub mod net;
 pub mod personal;
