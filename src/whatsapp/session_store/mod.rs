@@ -5,10 +5,9 @@
 //! writers that are ready together share one flush (see [`Database`]). The semantics are those of
 //! wacore's in-memory backend, against which they are tested.
 //!
-//! Every table but those of contacts is bounded here or by whatsapp-rust (see
-//! [`SessionStore::prune`]). Sessions, identities, device lists and LID mappings grow with the
-//! number of people who ever wrote, some 2 KiB per person: forgetting one would cost that person
-//! an undecryptable message.
+//! What grows with time is bounded, by [`SessionStore::prune`] or by whatsapp-rust. What grows with
+//! the number of people who ever wrote is not: sessions, identities, device lists and LID mappings,
+//! some KiB per person. Forgetting one would cost that person an undecryptable message.
 
 mod app_sync;
 mod device;

@@ -143,6 +143,8 @@ fn a_device_stored_in_format_1_is_still_read() {
     assert_eq!(device.registration_id, 1_234_567_890);
     assert_eq!(device.next_pre_key_id, 31);
     assert!(device.server_has_prekeys);
+    assert_eq!(device.account.unwrap().details.as_deref(), Some(&[1, 2, 3][..]));
+    assert_eq!(device.server_cert_chain.unwrap().leaf.key, [2; 32]);
 }
 
 #[test]
