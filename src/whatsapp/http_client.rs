@@ -64,7 +64,7 @@ pub struct WebClient {
 impl HttpClient for WebClient {
     async fn execute(&self, request: HttpRequest) -> anyhow::Result<HttpResponse> {
         if request.url == VERSION_PAGE {
-            return Ok(self.version_page(request).await);
+            return Ok(self.version_page(request, VERSION_DEADLINE).await);
         }
         Ok(self.exchange(request, http::CALL_TIMEOUT, MAX_BODY_BYTES).await?)
     }
@@ -124,13 +124,13 @@ impl WebClient {
         let asked = url.clone();
         worker::run(move || read(&asked, send(&agent, &asked, request, timeout)?, limit))
             .await
-            .map_err(|source| HttpError::Worker { url, source })?
+            .map_err(|source| HttpError::Worker { url: shown(&url), source })?
     }
 
     /// The version page, or one in its place.
-    async fn version_page(&self, request: HttpRequest) -> HttpResponse {
+    async fn version_page(&self, request: HttpRequest, deadline: Duration) -> HttpResponse {
         let asked = self.exchange(request, VERSION_CALL_TIMEOUT, MAX_VERSION_PAGE_BYTES);
-        let reason = match within(VERSION_DEADLINE, asked).await {
+        let reason = match within(deadline, asked).await {
             Some(Ok(response)) => match revision(&response) {
                 Some(revision) => {
                     let body = version_body(revision);
@@ -142,7 +142,7 @@ impl WebClient {
                 None => format!("status {} without a version", response.status_code),
             },
             Some(Err(error)) => error.to_string(),
-            None => format!("no answer within {} s", VERSION_DEADLINE.as_secs()),
+            None => format!("no answer within {} s", deadline.as_secs_f32()),
         };
         let built_in = Device::new().app_version_tertiary;
         let kept = self
@@ -170,6 +170,11 @@ fn revision(response: &HttpResponse) -> Option<u32> {
     (revision > 0).then_some(revision)
 }
 
+/// `url` for an error message: what follows the path holds WhatsApp's tokens.
+fn shown(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
 fn send(
     agent: &Agent,
     url: &str,
@@ -189,7 +194,7 @@ fn send_body(
     body: impl AsSendBody,
     timeout: Duration,
 ) -> Result<Response<Body>, HttpError> {
-    let refused = |source| HttpError::Request { url: url.to_owned(), source };
+    let refused = |source| HttpError::Request { url: shown(url), source };
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| refused(e.into()))?;
     let mut built = Request::builder().method(method).uri(url);
     for (name, value) in &request.headers {
@@ -197,7 +202,7 @@ fn send_body(
     }
     let built = built.body(body).map_err(refused)?;
     let built = agent.configure_request(built).timeout_global(Some(timeout)).build();
-    agent.run(built).map_err(|source| HttpError::Exchange { url: url.to_owned(), source: Box::new(source) })
+    agent.run(built).map_err(|source| HttpError::Exchange { url: shown(url), source: Box::new(source) })
 }
 
 fn read(url: &str, mut response: Response<Body>, limit: u64) -> Result<HttpResponse, HttpError> {
@@ -207,7 +212,7 @@ fn read(url: &str, mut response: Response<Body>, limit: u64) -> Result<HttpRespo
         .with_config()
         .limit(limit)
         .read_to_vec()
-        .map_err(|source| HttpError::Exchange { url: url.to_owned(), source: Box::new(source) })?;
+        .map_err(|source| HttpError::Exchange { url: shown(url), source: Box::new(source) })?;
     Ok(HttpResponse { status_code, body })
 }
 

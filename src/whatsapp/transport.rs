@@ -252,6 +252,7 @@ impl Connection {
                     }
                 }
                 Ok(Message::Close(frame)) => {
+                    self.to_send.close();
                     // The next read sends the answer and waits for the end of the stream.
                     let _ = within(CLOSE_TIMEOUT, receiver.next()).await;
                     return match frame {
@@ -278,10 +279,14 @@ impl Connection {
                 None => Err(TransportError::WriteTimeout),
             };
             let failure = sent.as_ref().err().map(ToString::to_string);
+            let peer_closes = matches!(&sent, Err(TransportError::Write { source }) if is_closing(source));
             // Whoever sent it may have gone away.
             let _ = done.try_send(sent);
-            if let Some(failure) = failure {
-                return DisconnectReason::ReadError(failure);
+            match failure {
+                None => {}
+                // The other half knows how and why.
+                Some(_) if peer_closes => return pending().await,
+                Some(failure) => return DisconnectReason::ReadError(failure),
             }
         }
         // Disconnected by us. The other half waits for the peer's Close, within CLOSE_TIMEOUT.
@@ -291,6 +296,17 @@ impl Connection {
             Err(_) => DisconnectReason::Unknown,
         }
     }
+}
+
+/// Whether a message could not be written because the peer has sent its Close frame.
+fn is_closing(error: &tungstenite::Error) -> bool {
+    use tungstenite::error::ProtocolError;
+    matches!(
+        error,
+        tungstenite::Error::ConnectionClosed
+            | tungstenite::Error::AlreadyClosed
+            | tungstenite::Error::Protocol(ProtocolError::SendAfterClosing)
+    )
 }
 
 /// An end without a Close frame is how WhatsApp recycles connections, and no failure.
