@@ -1,6 +1,6 @@
 //! Builds the rooms, connects them, runs them on one executor and takes them down in order.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
@@ -19,7 +19,7 @@ use crate::net::{Link, http, tls};
 use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::supabase::client::{Client, ClientError};
-use crate::supabase::sync::{self, Sync, SyncStatus};
+use crate::supabase::sync::{self, Sync, SyncBell, SyncStatus};
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
@@ -28,7 +28,6 @@ use crate::whatsapp::outbox::Outbox;
 use crate::whatsapp::runtime::SmolRuntime;
 use crate::whatsapp::session_store::{SessionError, SessionStore};
 use crate::whatsapp::transport::WebSocketFactory;
-use std::sync::Arc;
 
 /// The ledger's file in the data folder.
 const LEDGER_FILE: &str = "bot-kjp.db";
@@ -78,7 +77,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // Before anything is opened, so that no moment is left in which SIGTERM kills.
     let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
 
-    let database = Database::open(&settings.data.folder.join(PathBuf::from(LEDGER_FILE)))?;
+    let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
     let store = SessionStore::new(database.clone());
     let paired = store.is_paired()?;
     let (serving, pair_with) = match purpose {
@@ -93,10 +92,10 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let agent = http::agent(&resolver, &tls);
 
     let link = Link::default();
-    let (outbox_bell, sync_bell) = (Bell::default(), Bell::default());
+    let (outbox_bell, sync_bell) = (Bell::default(), SyncBell::default());
     let (notices, notice) = async_channel::bounded(NOTICES);
     let connection = Connection::new(link.clone(), notices);
-    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity, store.clone());
+    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone());
 
     let reception = Reception {
         database: database.clone(),
@@ -142,7 +141,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         settings: connection::Settings {
             device_name: settings.whatsapp.device_name.clone(),
             version: settings.whatsapp.version,
-            pre_keys: settings.whatsapp.pre_keys,
+            pre_keys: settings.whatsapp.pre_keys as usize,
             pair_with,
         },
     };

@@ -52,11 +52,11 @@
 //! blocking HTTP and heavy key generation borrow a third that exists only while it works
 //! ([`worker`]). Every queue, cache and table has a bound, a named constant beside it says why.
 
-// pub mod app;
+pub mod app;
 pub mod bell;
-// pub mod cli;
+pub mod cli;
 pub mod clock;
-// pub mod config;
+pub mod config;
 pub mod desk;
 pub mod executor;
 pub mod ledger;

@@ -94,6 +94,9 @@ impl From<&str> for Written {
 impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Written({} characters)", self.0.chars().count())
+    }
+}
+
 /// Bounds of an Indonesian phone number with its country code, in digits (domain §1).
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 10..=15;
 

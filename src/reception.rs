@@ -4,13 +4,15 @@
 //! replies are durable together or not at all. Only then does the inbox acknowledge to WhatsApp.
 
 use async_channel::Receiver;
+use jiff::civil::Date;
 use rusqlite::Connection;
 
 use crate::bell::Bell;
-use crate::desk::{self, Action, Reply, State, Submission};
-use crate::ledger::registration::NewRegistration;
+use crate::desk::{self, Action, Registered, Reply, State, Submission};
+use crate::ledger::registration::{NewRegistration, Sender};
 use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
 use crate::whatsapp::inbox::{Delivery, Incoming};
+use crate::supabase::sync::SyncBell;
 use crate::whatsapp::outbox::reply_id;
 
 /// Messages that share one transaction at most: bounds how long the executor is busy with one
@@ -24,7 +26,7 @@ pub struct Reception {
     /// Rung when replies were committed.
     pub outbox_bell: Bell,
     /// Rung when registrations were committed.
-    pub sync_bell: Bell,
+    pub sync_bell: SyncBell,
 }
 
 impl Reception {
@@ -87,7 +89,7 @@ fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
     let reply = match step.action {
         Action::Ignore => return Ok(()),
         Action::Reply(reply) => reply,
-        Action::ListToday { day } => desk::conclude_list(registration::of_day(tx, sender, day)?),
+        Action::ListToday { day } => desk::conclude_list(today(tx, sender, day)?),
         Action::Register(submission) => register(tx, incoming, &submission)?,
     };
     outbox::enqueue(
@@ -124,6 +126,22 @@ fn register(tx: &Connection, incoming: &Incoming, submission: &Submission) -> Re
             )
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let today = registration::of_day(tx, sender, submission.day)?;
-    Ok(desk::conclude(submission, &outcomes, &today))
+    Ok(desk::conclude(submission, &outcomes, &today(tx, sender, submission.day)?))
+}
+
+/// The sender's rows of a day, as the desk shows them.
+fn today(tx: &Connection, sender: &Sender, day: Date) -> Result<Vec<Registered>, LedgerError> {
+    let rows = registration::of_day(tx, sender, day)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Registered {
+            nama: row.nama,
+            kjp: row.kjp,
+            jenis_kartu: row.jenis_kartu,
+            ktp: row.ktp,
+            kk: row.kk,
+            tanggal_lahir: row.tanggal_lahir,
+            lokasi: row.lokasi,
+        })
+        .collect())
 }

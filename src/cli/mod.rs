@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod exit_code;
 pub mod pairing_screen;
 pub mod qr;
+pub mod terminal;
 pub mod wording;
 
 use std::ffi::OsString;

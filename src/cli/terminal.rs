@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_channel::Receiver;
 use futures_lite::future::or;
 
+use super::exit_code::ExitCode;
 use super::pairing_screen::{Offer, PairingScreen};
 use super::qr::Surface;
 use super::wording;
@@ -37,6 +38,13 @@ impl Farewell {
             Self::Paired => wording::PAIRED,
             Self::AlreadyPaired => wording::ALREADY_PAIRED,
             Self::PairingTimedOut => wording::PAIRING_TIMED_OUT,
+        }
+    }
+
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Stopped | Self::Paired | Self::AlreadyPaired => ExitCode::Stopped,
+            Self::PairingTimedOut => ExitCode::Temporary,
         }
     }
 }

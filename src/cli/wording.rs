@@ -1,6 +1,8 @@
 //! Every Indonesian word that the terminal shows to the operator. What engineers read (`--help`,
 //! configuration errors, `check`) is English and lives beside the code that says it.
 
+use std::time::Duration;
+
 use super::exit_code::ExitCode;
 use super::pairing_screen::Offer;
 
@@ -54,12 +56,37 @@ pub const PAIRING_TIMED_OUT: &str =
 pub const ALREADY_PAIRED: &str = "Bot sudah tertaut ke WhatsApp. Untuk menautkan ulang, hapus dulu perangkat ini \
      di HP: WhatsApp > Perangkat tertaut.";
 
-/// `run` was asked for, but there is no session.
-pub const NOT_PAIRED: &str = "Bot belum tertaut ke WhatsApp. Jalankan: bot-kjp pair";
+/// The phone removed this device. A new code follows.
+pub const LOGGED_OUT: &str = "Bot dikeluarkan dari HP (perangkat tertaut dihapus). Semua data pendaftaran tetap \
+     tersimpan. Tautkan lagi dengan kode berikut:";
 
-/// The phone removed this device.
-pub const LOGGED_OUT: &str =
-    "Bot dikeluarkan dari HP (perangkat tertaut dihapus). Tautkan lagi dengan: bot-kjp pair";
+/// Logged in: messages are received.
+pub const ONLINE: &str = "Bot terhubung ke WhatsApp.";
+
+/// The connection was lost; it is being made again.
+pub const OFFLINE: &str = "Koneksi ke WhatsApp terputus. Bot menyambung lagi sendiri.";
+
+/// Another program uses the same session.
+pub const REPLACED: &str = "Sesi WhatsApp dipakai oleh bot lain. Matikan salah satu. Bot ini mencoba lagi sebentar lagi.";
+
+/// WhatsApp refuses the client's version.
+pub const OUTDATED: &str =
+    "WhatsApp menolak versi bot ini. Bot mencoba lagi setiap 15 menit; bila tetap ditolak, perbarui bot.";
+
+/// WhatsApp banned the number for a while.
+pub fn banned(wait: Duration) -> String {
+    format!("Nomor ini diblokir sementara oleh WhatsApp. Bot mencoba lagi {} menit lagi.", wait.as_secs().div_ceil(60))
+}
+
+/// WhatsApp refused the login for a reason that has no sentence of its own.
+pub fn refused(reason: &str) -> String {
+    format!("WhatsApp menolak sambungan ({reason}). Bot mencoba lagi satu menit lagi.")
+}
+
+/// WhatsApp gave no code for linking by phone number.
+pub fn link_code_refused(reason: &str) -> String {
+    format!("WhatsApp tidak memberi kode tautan ({reason}). Periksa nomor HP, atau tautkan dengan kode QR.")
+}
 
 /// Stopped because somebody asked for it.
 pub const STOPPED: &str = "Bot berhenti.";

@@ -127,6 +127,14 @@ pub fn next_due_at(conn: &Connection) -> Result<Option<i64>, LedgerError> {
         .query_row([], |row| row.get(0))?)
 }
 
+/// Makes every waiting reply due at once: a new line has nothing to do with the failures of the
+/// old one.
+pub fn retry_now(tx: &Connection) -> Result<(), LedgerError> {
+    tx.prepare_cached("UPDATE outbox SET next_attempt_at = at WHERE failed_at IS NULL AND next_attempt_at > at")?
+        .execute([])?;
+    Ok(())
+}
+
 /// Counts an attempt and sets the time of the next one. Must be durable before the reply is handed
 /// to WhatsApp, so that a reply which brings the process down does not do so for ever.
 pub fn record_attempt(tx: &Connection, id: i64, next_attempt_at: i64) -> Result<(), LedgerError> {

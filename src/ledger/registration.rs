@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::sync_queue::SyncState;
 use super::{DAY, LedgerError, PRUNE_ROWS};
-use crate::personal::{CardNumber, PhoneNumber, mask};
+use crate::personal::{CardNumber, Kk, Nik, PhoneNumber, mask};
 use crate::registration::{Clash, ClashField, Outcome, Person, Place};
 
 /// How long a row is kept after Supabase has given its verdict, in days. Supabase is the archive;
@@ -155,6 +155,9 @@ pub struct Registered {
     pub kjp: CardNumber,
     /// As stored in `jenis_kartu`; `None` at Pasarjaya.
     pub jenis_kartu: Option<String>,
+    pub ktp: Nik,
+    pub kk: Kk,
+    pub tanggal_lahir: Option<Date>,
     pub lokasi: String,
     pub sync: SyncState,
 }
@@ -254,8 +257,9 @@ fn earlier(
 /// The sender's registrations of a day in the order in which they came, at most [`MAX_OF_DAY`].
 pub fn of_day(conn: &Connection, sender: &Sender, day: Date) -> Result<Vec<Registered>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "SELECT row_key, nama, no_kjp, jenis_kartu, lokasi, sync_state, sync_detail FROM registration
-         WHERE day = ?1 AND sender = ?2 ORDER BY id LIMIT ?3",
+        "SELECT row_key, nama, no_kjp, jenis_kartu, no_ktp, no_kk, tanggal_lahir, lokasi, sync_state,
+           sync_detail
+         FROM registration WHERE day = ?1 AND sender = ?2 ORDER BY id LIMIT ?3",
     )?;
     let mut rows = statement.query(params![day.to_string(), sender.expose(), MAX_OF_DAY])?;
     let mut registered = Vec::new();
@@ -265,11 +269,21 @@ pub fn of_day(conn: &Connection, sender: &Sender, day: Date) -> Result<Vec<Regis
             nama: row.get(1)?,
             kjp: CardNumber::new(row.get::<_, String>(2)?),
             jenis_kartu: row.get(3)?,
-            lokasi: row.get(4)?,
-            sync: SyncState::read(row, 5, 6)?,
+            ktp: Nik::new(row.get::<_, String>(4)?),
+            kk: Kk::new(row.get::<_, String>(5)?),
+            tanggal_lahir: date_of(row, 6)?,
+            lokasi: row.get(7)?,
+            sync: SyncState::read(row, 8, 9)?,
         });
     }
     Ok(registered)
+}
+
+fn date_of(row: &Row<'_>, column: usize) -> Result<Option<Date>, LedgerError> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse())
+        .transpose()
+        .map_err(|_| LedgerError::Unreadable { column: "registration.tanggal_lahir", detail: "not a date".into() })
 }
 
 pub(super) fn row_key_of(row: &Row<'_>, column: usize) -> Result<RowKey, LedgerError> {
@@ -302,7 +316,6 @@ mod tests {
     use super::*;
     use crate::ledger::Database;
     use crate::ledger::sync_queue::{self, RowVerdict};
-    use crate::personal::{Kk, Nik};
     use crate::registration::{CardType, CardTypeSource, Provider};
     use jiff::civil::date;
     use proptest::prelude::*;

@@ -17,7 +17,7 @@ use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
 
 use super::acks::{Ack, Acks};
-use super::http_client::VersionedHttpClient;
+use super::http_client::WebClient;
 use super::inbox::Hook;
 use super::runtime::SmolRuntime;
 use super::session_store::{SessionError, SessionStore};
@@ -58,6 +58,8 @@ pub enum Notice {
     /// Type this code on the phone; it is good for so long.
     LinkCode { code: String, valid: Duration },
     LinkCodeRefused(String),
+    /// No code of the set was used; the server ends the connection.
+    CodesExhausted,
     /// The phone accepted; the client now logs in for the first time.
     Paired,
     Online,
@@ -115,7 +117,7 @@ pub struct Parts {
     pub runtime: SmolRuntime,
     pub store: SessionStore,
     pub transport: WebSocketFactory,
-    pub http: VersionedHttpClient,
+    pub http: WebClient,
     pub hook: Hook,
     pub settings: Settings,
 }
@@ -187,7 +189,7 @@ impl Connection {
                 .with_backend(store.clone())
                 .with_transport_factory(transport.clone())
                 .with_http_client(http.clone())
-                .with_runtime(runtime.clone())
+                .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())
                 .with_event_handler(self.clone())
                 .with_cache_config(caches())
@@ -336,7 +338,7 @@ impl EventHandler for Connection {
             Event::PairingCodeError(refused) => self.tell(Notice::LinkCodeRefused(refused.error.clone())),
             Event::PairingQrCodesExhausted(exhausted) => {
                 if exhausted.disconnected {
-                    self.state().end = Some(End::QrCodesExhausted);
+                    self.end(End::QrCodesExhausted, Notice::CodesExhausted);
                 }
             }
             Event::PairSuccess(_) => self.tell(Notice::Paired),
@@ -345,7 +347,9 @@ impl EventHandler for Connection {
             Event::StreamReplaced(_) => self.end(End::Replaced, Notice::Replaced),
             Event::ClientOutdated(_) => self.end(End::Outdated, Notice::Outdated),
             Event::TemporaryBan(ban) => {
-                self.end(End::Banned(ban.expire), Notice::Banned { wait: ban.expire });
+                // A negative time is over.
+                let wait = ban.expire.to_std().unwrap_or_default();
+                self.end(End::Banned(wait), Notice::Banned { wait });
             }
             Event::ConnectFailure(failure) => {
                 let reason = failure.message.clone().unwrap_or_else(|| format!("{:?}", failure.reason));

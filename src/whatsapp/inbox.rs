@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_channel::Receiver;
 use wacore_binary::{Jid, Server};
 use whatsapp_rust::types::durability_hook::InboundMessage;
-use whatsapp_rust::{Client, InboundDurabilityHook};
+use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
 use super::content;
 use super::session_store::SessionStore;

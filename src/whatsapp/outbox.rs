@@ -5,9 +5,8 @@
 //! message to the phone that gets it.
 
 use std::collections::HashSet;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::or;
 use sha2::{Digest, Sha256};
@@ -18,8 +17,8 @@ use whatsapp_rust::SendOptions;
 use super::acks::Ack;
 use super::connection::Connection;
 use super::pace::Pace;
-use super::runtime::Executor;
 use crate::bell::Bell;
+use crate::executor::Executor;
 use crate::clock;
 use crate::ledger::outbox::{self, DueReply};
 use crate::ledger::{Database, LedgerError};
@@ -48,8 +47,8 @@ pub struct Outbox {
     pub connection: Connection,
     /// Rung after a reply was committed.
     pub bell: Bell,
-    pub per_chat_per_second: NonZeroU32,
-    pub total_per_second: NonZeroU32,
+    pub per_chat_per_second: u32,
+    pub total_per_second: u32,
 }
 
 /// The id of the reply to a message: 22 characters like those WhatsApp's web client makes
@@ -69,8 +68,8 @@ pub fn reply_id(chat: &str, sender: &str, id: &str) -> String {
 }
 
 impl Outbox {
-    pub async fn run(self, executor: &Executor) {
-        let start = Instant::now();
+    pub async fn run(self, executor: Executor) {
+        let start = clock::now();
         let outbox = Arc::new(self);
         let mut pace = Pace::new(outbox.per_chat_per_second, outbox.total_per_second);
         let busy = Busy::default();
@@ -130,7 +129,6 @@ impl Outbox {
         }
     }
 
-    /// A new line has nothing to do with the failures of the old one.
     async fn retry_now(&self) {
         if let Err(error) = self.database.write(outbox::retry_now).await {
             log::error!("outbox: replies not made due after a reconnect: {error}");
