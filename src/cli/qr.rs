@@ -80,20 +80,22 @@ mod tests {
     fn scanned(picture: &str) -> String {
         let plain = picture.replace(WHITE_ON_BLACK, "").replace(RESET, "");
         let lines: Vec<Vec<char>> = plain.lines().map(|line| line.chars().collect()).collect();
-        let (width, height) = (lines[0].len(), lines.len() * 2);
-        let mut image = rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, |x, y| {
-            let (x, y) = (x / SCALE, y / SCALE);
+        let (width, height) = (lines[0].len() * SCALE, lines.len() * 2 * SCALE);
+        let mut image = vec![0; width * height];
+        for (place, pixel) in image.iter_mut().enumerate() {
+            let (x, y) = (place % width / SCALE, place / width / SCALE);
             let lit = match lines[y / 2][x] {
                 '█' => true,
                 '▀' => y % 2 == 0,
                 '▄' => y % 2 == 1,
                 _ => false,
             };
-            if lit { 255 } else { 0 }
-        });
-        let grids = image.detect_grids();
-        assert_eq!(grids.len(), 1, "one code:\n{plain}");
-        grids[0].decode().expect("a readable code").1
+            *pixel = if lit { 255 } else { 0 };
+        }
+        let codes: Vec<_> = quircs::Quirc::default().identify(width, height, &image).collect();
+        assert_eq!(codes.len(), 1, "one code:\n{plain}");
+        let data = codes[0].as_ref().expect("found").decode().expect("a readable code");
+        String::from_utf8(data.payload).expect("text")
     }
 
     /// Invented, of the length that WhatsApp's have: a reference and three base64 keys.

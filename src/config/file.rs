@@ -96,10 +96,10 @@ impl Reader<'_> {
         if key::PATHS.contains(&path) {
             return;
         }
-        if key::SECTIONS.contains(&path) {
-            let allowed = format!("a section, written [{path}]");
-            let fault = Fault::UnknownKey { key: path.to_owned(), nearest: None, instead: allowed };
-            return self.report(offset, fault);
+        if let Some(section) = key::SECTIONS.iter().find(|section| **section == path) {
+            let allowed = format!("a section, written [{section}]");
+            return self
+                .report(offset, Fault::Value { key: Some(section), found: Some(kind(value)), allowed });
         }
         // A key in the wrong section, or in none, is found by its name alone.
         let namesake = || key::PATHS.iter().copied().find(|known| known.split('.').next_back() == Some(name));
@@ -155,14 +155,16 @@ fn holds_secret(value: &DeValue<'_>) -> bool {
     }
 }
 
-/// The kind of `written` in words, if it is not the kind that the key wants.
+/// The kind of `written`, if it is not the kind that the key wants.
 fn wrong_kind(written: &DeValue<'_>, initial: Initial) -> Option<&'static str> {
     let (Initial::Default(toml) | Initial::Unset(toml)) = initial;
     let wanted = DeValue::parse(toml).ok()?;
-    if written.same_type(wanted.get_ref()) {
-        return None;
-    }
-    Some(match written {
+    (!written.same_type(wanted.get_ref())).then(|| kind(written))
+}
+
+/// The kind of a value, in words.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a decimal number",
@@ -170,5 +172,5 @@ fn wrong_kind(written: &DeValue<'_>, initial: Initial) -> Option<&'static str> {
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a section",
-    })
+    }
 }

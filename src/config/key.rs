@@ -121,8 +121,8 @@ keys! {
         /// pairing.
         #[penjelasan = "Nama perangkat ini di daftar perangkat tertaut pada HP; berlaku saat penautan berikutnya."]
         device_name: String = Default("\"Bot KJP\""), Text { most_characters: 40 };
-        /// Version of WhatsApp Web that the bot claims to be; not set, it finds the current one
-        /// by itself.
+        /// Version of WhatsApp Web that the bot claims to be; if not set, it finds the current
+        /// one itself.
         #[penjelasan = "Versi WhatsApp Web; kosongkan agar bot mencari versi terbaru sendiri."]
         version: Option<(u32, u32, u32)> = Unset("\"2.3000.1040000000\""), Optional(WebVersion);
         /// One-time keys kept ready at WhatsApp for people who write for the first time; more
@@ -154,7 +154,7 @@ keys! {
     }
     /// The shared database; its key is a secret and stays out of this file.
     supabase: Supabase {
-        /// Address of the Supabase project; not set, registrations stay on this box. The
+        /// Address of the Supabase project; if not set, registrations stay on this box. The
         /// variable `SUPABASE_URL` wins over it.
         #[penjelasan = "Alamat proyek Supabase; bila kosong, pendaftaran hanya disimpan di perangkat ini."]
         url: Option<String> = Unset("\"https://nama-proyek.supabase.co\""),

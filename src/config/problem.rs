@@ -123,10 +123,7 @@ impl fmt::Display for Fault {
                 if let Some(key) = key {
                     write!(f, "{key}: ")?;
                 }
-                match found {
-                    Some(found) => write!(f, "{found} instead of what is allowed: {allowed}"),
-                    None => write!(f, "not allowed; allowed: {allowed}"),
-                }
+                write!(f, "{} is not allowed; allowed: {allowed}", found.unwrap_or("this value"))
             }
             Self::SecretInFile { key } => write!(
                 f,

@@ -20,7 +20,10 @@ pub fn markdown_table() -> String {
     }
     table.push_str("\n| environment variable | meaning |\n| --- | --- |\n");
     let variables = [
-        (FILE_VARIABLE, format!("Path of the configuration file; not set, `{DEFAULT_FILE}` if it exists.")),
+        (
+            FILE_VARIABLE,
+            format!("Path of the configuration file; if not set, `{DEFAULT_FILE}` if that exists."),
+        ),
         (URL_VARIABLE, "Address of the Supabase project; wins over `supabase.url`.".to_owned()),
         (KEY_VARIABLE, "Secret key of the Supabase project; never in the file.".to_owned()),
         (

@@ -115,34 +115,37 @@ fn an_unknown_key_without_a_near_one_is_refused_with_all_there_are() {
         "[colour]",
         "config.toml:1: colour: unknown key; sections are data, whatsapp, network, inbox, outbox, supabase, log",
     );
-    refused("outbox = 5", "config.toml:1: outbox: unknown key; a section, written [outbox]");
+    refused(
+        "outbox = 5",
+        "config.toml:1: outbox: a whole number is not allowed; allowed: a section, written [outbox]",
+    );
 }
 
 #[test]
 fn a_value_out_of_bounds_is_refused_with_what_is_allowed() {
     refused(
         "[inbox]\n\ncapacity = 0",
-        "config.toml:3: inbox.capacity: not allowed; allowed: a whole number from 1 to 1024 (messages)",
+        "config.toml:3: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 1024 (messages)",
     );
     refused(
         "whatsapp.pre_keys = -5",
-        "config.toml:1: whatsapp.pre_keys: not allowed; allowed: a whole number from 5 to 812 (keys)",
+        "config.toml:1: whatsapp.pre_keys: this value is not allowed; allowed: a whole number from 5 to 812 (keys)",
     );
     refused(
         "supabase.interval = \"2\"",
-        "config.toml:1: supabase.interval: not allowed; allowed: a length of time from \"100ms\" to \"1h\", with unit ms, s, m, h or d",
+        "config.toml:1: supabase.interval: this value is not allowed; allowed: a length of time from \"100ms\" to \"1h\", with unit ms, s, m, h or d",
     );
     refused(
         "whatsapp.url = \"https://web.whatsapp.com\"",
-        "config.toml:1: whatsapp.url: not allowed; allowed: a URL that starts with wss:// or ws://, without user name, password, query or fragment",
+        "config.toml:1: whatsapp.url: this value is not allowed; allowed: a URL that starts with wss:// or ws://, without user name, password, query or fragment",
     );
     refused(
         "log.level = \"trace\"",
-        "config.toml:1: log.level: not allowed; allowed: \"error\", \"warn\", \"info\" or \"debug\"",
+        "config.toml:1: log.level: this value is not allowed; allowed: \"error\", \"warn\", \"info\" or \"debug\"",
     );
     refused(
         "data.folder = \"data\"",
-        "config.toml:1: data.folder: not allowed; allowed: a path that starts with /",
+        "config.toml:1: data.folder: this value is not allowed; allowed: a path that starts with /",
     );
 }
 
@@ -150,11 +153,11 @@ fn a_value_out_of_bounds_is_refused_with_what_is_allowed() {
 fn a_value_of_the_wrong_kind_is_refused_with_its_kind() {
     refused(
         "inbox.capacity = \"64\"",
-        "config.toml:1: inbox.capacity: text instead of what is allowed: a whole number from 1 to 1024 (messages)",
+        "config.toml:1: inbox.capacity: text is not allowed; allowed: a whole number from 1 to 1024 (messages)",
     );
     refused(
         "[inbox.capacity]",
-        "config.toml:1: inbox.capacity: a section instead of what is allowed: a whole number from 1 to 1024 (messages)",
+        "config.toml:1: inbox.capacity: a section is not allowed; allowed: a whole number from 1 to 1024 (messages)",
     );
 }
 
@@ -171,9 +174,9 @@ fn text_that_is_not_toml_is_refused_with_its_line() {
 fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
     refused(
         "[log]\nlevel = 1\nlevl = \"info\"\n[inbox]\ncapacity = 5000",
-        "config.toml:2: log.level: a whole number instead of what is allowed: \"error\", \"warn\", \"info\" or \"debug\"\n\
+        "config.toml:2: log.level: a whole number is not allowed; allowed: \"error\", \"warn\", \"info\" or \"debug\"\n\
          config.toml:3: log.levl: unknown key; did you mean log.level?\n\
-         config.toml:5: inbox.capacity: not allowed; allowed: a whole number from 1 to 1024 (messages)",
+         config.toml:5: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 1024 (messages)",
     );
 }
 
@@ -244,12 +247,12 @@ fn a_bad_variable_or_credential_is_refused_once_and_not_repeated() {
     };
     assert_eq!(
         both("http://a.supabase.co", SECRET),
-        "environment: SUPABASE_URL: not allowed; allowed: a URL that starts with https:// or http:// \
+        "environment: SUPABASE_URL: this value is not allowed; allowed: a URL that starts with https:// or http:// \
          (http:// only to localhost or a private address), without user name, password, query or fragment"
     );
     assert_eq!(
         both("https://a.supabase.co", "two words"),
-        "environment: SUPABASE_SECRET_KEY: not allowed; allowed: 1 to 4096 ASCII characters without white space"
+        "environment: SUPABASE_SECRET_KEY: this value is not allowed; allowed: 1 to 4096 ASCII characters without white space"
     );
     assert!(both("https://a.supabase.co", "sb_publishable_0").contains("publishable key"));
 
@@ -351,10 +354,11 @@ fn the_example_changes_nothing_and_every_line_of_it_works() {
 
 #[test]
 fn the_readme_shows_the_table_of_this_build() {
-    let readme = include_str!("../../README.md");
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let (_, rest) = readme.split_once("<!-- configuration table -->\n").expect("start marker");
     let (table, _) = rest.split_once("<!-- end -->").expect("end marker");
-    assert_eq!(table.trim(), markdown_table().trim(), "copy the left side's counterpart into README.md");
+    let current = markdown_table();
+    assert!(table == current, "README.md must show this between its markers:\n{current}");
 }
 
 /// Fragments from which texts near to valid TOML are drawn.
