@@ -1,3 +1,8 @@
 //! WhatsApp's server side, phones and a Supabase, real enough to test bot-kjp against.
 
+pub mod baileys;
+pub mod control;
 pub mod phone;
+pub mod whatsapp;
+
+pub use whatsapp::{Addressing, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};
