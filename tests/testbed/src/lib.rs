@@ -1,4 +1,10 @@
 //! WhatsApp's server side, phones and a Supabase, real enough to test bot-kjp against.
 
+pub mod baileys;
+pub mod control;
 pub mod phone;
 pub mod supabase;
+pub mod whatsapp;
+
+pub use supabase::Supabase;
+pub use whatsapp::{Addressing, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};
