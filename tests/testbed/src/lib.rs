@@ -2,6 +2,7 @@
 
 pub mod baileys;
 pub mod control;
+pub mod customers;
 pub mod phone;
 pub mod supabase;
 pub mod whatsapp;
