@@ -3,6 +3,8 @@
 pub mod baileys;
 pub mod control;
 pub mod phone;
+pub mod supabase;
 pub mod whatsapp;
 
+pub use supabase::Supabase;
 pub use whatsapp::{Addressing, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};
