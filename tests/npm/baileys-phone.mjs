@@ -29,8 +29,9 @@ import makeWASocket, {
   BufferJSON, DisconnectReason, initAuthCreds, jidNormalizedUser, proto, useMultiFileAuthState,
 } from '@whiskeysockets/baileys'
 
-// Baileys' Signal library writes to the console; stdout is ours.
-console.log = console.info = console.debug = console.warn = console.error
+// Baileys' Signal library writes whole sessions to the console; stdout is ours.
+const shown = process.env.LOG ? console.error : () => {}
+console.log = console.info = console.debug = console.warn = console.error = shown
 
 const VERSION = [2, 3000, 1043857760]
 const SENT_KEPT = 1000 // messages that a retry receipt can ask for again
@@ -125,12 +126,14 @@ async function onConnection(current, { qr, connection, isNewLogin, lastDisconnec
   }
 }
 
-function onMessage({ key, message, messageStubType }) {
-  const from = key.fromMe ? auth.state.creds.me?.id : key.participant ?? key.remoteJid
+function onMessage({ key, message, messageStubType, status }) {
+  // A receipt that came while Baileys held its events back is folded into the message.
+  if (key.fromMe && status >= proto.WebMessageInfo.Status.DELIVERY_ACK) emit('receipt', { id: key.id, status })
+  const from = key.fromMe ? auth.state.creds.me?.id : key.participant || key.remoteJid
   const about = {
     chat: key.remoteJid,
     from: from && jidNormalizedUser(from),
-    fromAlt: key.participantAlt ?? key.remoteJidAlt,
+    fromAlt: key.participantAlt || key.remoteJidAlt,
     fromMe: !!key.fromMe,
     id: key.id,
   }

@@ -191,6 +191,11 @@ impl Companion {
         self.sent_ids.push_back(id.to_owned());
         true
     }
+
+    /// The next message of this id is new again.
+    pub fn forget_sight(&mut self, id: &str) {
+        self.sent_ids.retain(|known| known != id);
+    }
 }
 
 /// Whether an address names a person's device at all (not a group, a broadcast list, the server).

@@ -298,7 +298,9 @@ impl World {
             let companions: Vec<u16> = self.accounts[account].companions.keys().copied().collect();
             for device in companions {
                 let at = DeviceAddress { account, device };
-                let Some(companion) = self.companion(at).filter(|companion| companion.drained) else { continue };
+                let Some(companion) = self.companion(at).filter(|companion| companion.drained) else {
+                    continue;
+                };
                 for stanza in companion.queue.take_unwritten() {
                     self.write_to(at, stanza);
                 }
@@ -364,12 +366,16 @@ impl Child {
     }
 }
 
-/// Flips a bit near the end of each ciphertext: the MAC no longer fits.
+/// From the end of a ciphertext to a byte that its MAC covers, whatever its kind: behind it come
+/// 8 bytes of MAC, and in a `pkmsg` two small numbers that nobody checks.
+const FROM_END: usize = 20;
+
+/// Flips a bit of each ciphertext: the MAC no longer fits.
 fn corrupt(stanza: &mut Node) {
     let Some(NodeContent::Nodes(children)) = &mut stanza.content else { return };
     for enc in children.iter_mut().filter(|child| child.tag == "enc") {
         if let Some(NodeContent::Bytes(bytes)) = &mut enc.content
-            && let Some(byte) = bytes.iter_mut().nth_back(4)
+            && let Some(byte) = bytes.iter_mut().nth_back(FROM_END)
         {
             *byte ^= 1;
         }

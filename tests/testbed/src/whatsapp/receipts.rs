@@ -35,6 +35,10 @@ impl World {
         if to.account == from.account && !retry {
             return;
         }
+        // Whoever is asked again may send the whole message again: Baileys does when a phone asks.
+        if retry && let (Some(sender), Some(id)) = (self.companion(to), receipt.attr("id")) {
+            sender.forget_sight(&id);
+        }
         let addressing = super::accounts::Addressing::of(sender.as_ref().unwrap_or(&chat));
         let mut forwarded = node("receipt");
         if in_group {
