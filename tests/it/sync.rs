@@ -335,6 +335,9 @@ fn an_answer_lost_after_the_commit_does_no_harm() {
         bot.until_sent().await;
     });
     assert!(supabase.requests() >= 4);
+    // Rows were really sent twice: each attempt takes a number from the table's sequence.
+    let last_id: usize = supabase.query("select max(id) from data_harian").unwrap()[0][0].parse().unwrap();
+    assert!(last_id > 20, "no row was sent twice");
     assert_eq!(bot.counts(), Counts { confirmed: 20, ..Counts::default() });
     assert_eq!(stored(&supabase), 20);
 }
@@ -356,7 +359,7 @@ fn rows_outlast_a_server_that_is_stopped_killed_busy_or_gone() {
             assert_eq!(bot.counts().pending, 3);
             end(supabase);
             bot.until_sent().await;
-            assert_eq!(bot.status.get(), Standing::Working);
+            bot.until("working again", |bot| bot.status.get() == Standing::Working).await;
         });
     };
     trouble(&mut supabase, Supabase::refuse_connections, |s| s.accept_connections().unwrap());
