@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::civil::Date;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, params_from_iter};
 use sha2::{Digest, Sha256};
 
 use super::sync_queue::SyncState;
@@ -223,27 +223,27 @@ fn earlier(
     }
     let day = new.day.to_string();
     let sender = new.sender.expose();
-    let rules = [
+    let rules: [(ClashField, &str, &[&str]); 3] = [
         (
             ClashField::Kjp,
-            "SELECT sender, nama FROM registration WHERE day = ?1 AND no_kjp = ?2 AND ?3 <> ''",
-            new.person.kjp.expose(),
+            "SELECT sender, nama FROM registration WHERE day = ?1 AND no_kjp = ?2",
+            &[&day, new.person.kjp.expose()],
         ),
         (
             ClashField::Ktp,
-            "SELECT sender, nama FROM registration WHERE day = ?1 AND no_ktp = ?2 AND ?3 <> ''",
-            new.person.ktp.expose(),
+            "SELECT sender, nama FROM registration WHERE day = ?1 AND no_ktp = ?2",
+            &[&day, new.person.ktp.expose()],
         ),
         (
             ClashField::Nama,
-            "SELECT sender, nama FROM registration WHERE day = ?1 AND name_canonical = ?2 AND sender = ?3",
-            new.person.name_canonical.as_str(),
+            "SELECT sender, nama FROM registration WHERE day = ?1 AND sender = ?2 AND name_canonical = ?3",
+            &[&day, sender, &new.person.name_canonical],
         ),
     ];
-    for (field, query, value) in rules {
+    for (field, query, values) in rules {
         let found: Option<(String, String)> = tx
             .prepare_cached(query)?
-            .query_row(params![day, value, sender], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         if let Some((earlier_sender, nama)) = found {
             let own = earlier_sender == sender;

@@ -11,7 +11,7 @@
 //! Failures that concern a whole batch (no line, wrong key) are not written to its rows: during
 //! an outage that would wear out the flash to store what is true for all of them alike.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::LedgerError;
 use super::registration::{RowKey, row_key_of};
@@ -165,7 +165,6 @@ pub fn count(conn: &Connection) -> Result<Counts, LedgerError> {
 
 /// When the oldest pending row was received (seconds since 1970 UTC); `None` if none waits.
 pub fn oldest_pending(conn: &Connection) -> Result<Option<i64>, LedgerError> {
-    use rusqlite::OptionalExtension;
     Ok(conn
         .prepare_cached(
             "SELECT received_at FROM registration WHERE sync_state = 'pending' ORDER BY id LIMIT 1",

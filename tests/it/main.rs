@@ -9,3 +9,4 @@ mod refusals;
 mod scene;
 mod seed;
 mod shipped;
+mod sync;
