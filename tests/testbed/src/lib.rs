@@ -1,7 +1,13 @@
 //! WhatsApp's server side, phones and a Supabase, real enough to test bot-kjp against.
 
+pub mod baileys;
 pub mod bench;
 pub mod bot;
+pub mod control;
 pub mod customers;
 pub mod demo;
 pub mod interrupt;
+pub mod phone;
+pub mod whatsapp;
+
+pub use whatsapp::{Addressing, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};

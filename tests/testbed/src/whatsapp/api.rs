@@ -1,0 +1,425 @@
+//! The server as tests use it: blocking calls from any thread.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use futures_lite::FutureExt;
+use smol::net::TcpListener;
+use waproto::whatsapp::Message;
+
+use super::accounts::{AccountId, Addressing, DeviceAddress};
+use super::faults::Fault;
+use super::noise::ServerKeys;
+use super::primary::{SendAs, Shown, text_message};
+use super::socket::{Port, listen, run_timers};
+use super::tls::Tls;
+use super::world::{Hub, World};
+
+/// How long linking may take once the phone has the code: two round trips and some cryptography.
+const LINKING: Duration = Duration::from_secs(30);
+
+/// How long a client may take to show its link code after the test wants to type it.
+const CODE_SHOWN: Duration = Duration::from_secs(30);
+
+/// How a server starts.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Address to listen on; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Speak TLS too, under an authority of its own.
+    pub tls: bool,
+    /// Host name (and port) that clients are told for media; the address when absent.
+    pub media_host: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { address: (Ipv4Addr::LOCALHOST, 0).into(), tls: false, media_host: None }
+    }
+}
+
+/// A running server. It stops when this is dropped.
+pub struct WhatsApp {
+    port: Arc<Port>,
+    address: SocketAddr,
+    stop: Option<async_channel::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WhatsApp {
+    /// Starts a server on a thread of its own.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn start(options: Options) -> anyhow::Result<WhatsApp> {
+        let listener = StdListener::bind(options.address)
+            .with_context(|| format!("listening on {}: is the port taken?", options.address))?;
+        let address = listener.local_addr()?;
+        let (hub, wake) = Hub::new();
+        let media_host = options.media_host.unwrap_or_else(|| address.to_string());
+        hub.enter(|world| world.media.host = media_host);
+        let tls = if options.tls { Some(Tls::new()?) } else { None };
+        let port = Arc::new(Port { hub, keys: ServerKeys::new(&mut rand::rng()), tls });
+        let (stop, stopped) = async_channel::bounded::<()>(1);
+        let shared = port.clone();
+        let thread = std::thread::Builder::new().name("whatsapp-server".into()).spawn(move || {
+            let listener = match smol::Async::new(listener) {
+                Ok(listener) => TcpListener::from(listener),
+                Err(failed) => return log::error!("could not watch the listening socket: {failed}"),
+            };
+            let executor = smol::Executor::new();
+            executor.spawn(run_timers(shared.clone(), wake)).detach();
+            let stopped = async {
+                // Ends when the sender is dropped.
+                let _ = stopped.recv().await;
+            };
+            smol::block_on(executor.run(stopped.or(listen(shared, listener, &executor))));
+        })?;
+        log::info!("WhatsApp's server listens on {address}");
+        Ok(WhatsApp { port, address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients connect: `ws:`, or `wss:` when TLS is on.
+    pub fn url(&self) -> String {
+        let scheme = if self.port.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}/ws/chat", self.address)
+    }
+
+    /// Base of the HTTP side, without a slash at the end.
+    pub fn http_url(&self) -> String {
+        let scheme = if self.port.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Certificate of the authority that signed the server's, in PEM.
+    pub fn ca_pem(&self) -> Option<String> {
+        self.port.tls.as_ref().map(|tls| tls.ca_pem.clone())
+    }
+
+    /// The phone of the account with that name; opens the account if there is none.
+    ///
+    /// # Errors
+    /// When the name is empty.
+    pub fn phone(&self, name: &str) -> anyhow::Result<Handset> {
+        ensure!(!name.is_empty(), "a phone needs a name");
+        let account = self.port.hub.enter(|world| world.account_named(name));
+        Ok(self.handset(account))
+    }
+
+    /// The phone of an existing account by its number.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn phone_numbered(&self, number: &str) -> anyhow::Result<Handset> {
+        let account = self.port.hub.enter(|world| world.account_numbered(number))?;
+        Ok(self.handset(account))
+    }
+
+    /// All phones.
+    pub fn phones(&self) -> Vec<Handset> {
+        let accounts = self.port.hub.enter(|world| world.accounts.len());
+        (0..accounts).map(|account| self.handset(account)).collect()
+    }
+
+    fn handset(&self, account: AccountId) -> Handset {
+        let (number, lid) = self.port.hub.enter(|world| {
+            let account = &world.accounts[account];
+            (account.number.clone(), account.lid.clone())
+        });
+        Handset { port: self.port.clone(), account, number, lid }
+    }
+
+    /// Opens a group; the first phone creates it. Gives its id, to send to.
+    ///
+    /// # Errors
+    /// When it has no members.
+    pub fn group(
+        &self,
+        subject: &str,
+        members: &[&Handset],
+        addressing: Addressing,
+    ) -> anyhow::Result<String> {
+        ensure!(!members.is_empty(), "a group needs members");
+        let members: Vec<AccountId> = members.iter().map(|member| member.account).collect();
+        Ok(self.port.hub.enter(|world| world.create_group(subject, &members, addressing)))
+    }
+
+    /// A fault for everybody.
+    ///
+    /// # Errors
+    /// See [`Fault`]: nothing to replay, or too many faults.
+    pub fn fault(&self, fault: Fault) -> anyhow::Result<()> {
+        self.port.hub.enter(|world| world.set_fault(None, fault))
+    }
+
+    /// A fault for one account.
+    ///
+    /// # Errors
+    /// As [`WhatsApp::fault`], and when no account has that number.
+    pub fn fault_on(&self, number: &str, fault: Fault) -> anyhow::Result<()> {
+        self.port.hub.enter(|world| {
+            let account = world.account_numbered(number)?;
+            world.set_fault(Some(account), fault)
+        })
+    }
+
+    /// Ends all faults and delivers what they held up.
+    pub fn clear_faults(&self) {
+        self.port.hub.enter(World::clear_faults);
+    }
+
+    /// Ids of an account's companions that are logged in.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn devices_online(&self, number: &str) -> anyhow::Result<Vec<u16>> {
+        self.port.hub.enter(|world| {
+            let account = world.account_numbered(number)?;
+            Ok(online(world, account))
+        })
+    }
+
+    /// Waits until a companion of the account is logged in and has its backlog.
+    ///
+    /// # Errors
+    /// When none is in time.
+    pub fn wait_online(&self, number: &str, deadline: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + deadline;
+        let account = self.port.hub.enter(|world| world.account_numbered(number))?;
+        self.port
+            .hub
+            .wait(until, |world| {
+                world.accounts[account].companions.values().any(|companion| companion.drained).then_some(())
+            })
+            .context("no companion of the account came online in time")
+    }
+
+    /// Messages that wait for an account's companions, acknowledged by none of them yet.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn queue_len(&self, number: &str) -> anyhow::Result<usize> {
+        self.port.hub.enter(|world| {
+            let account = world.account_numbered(number)?;
+            Ok(world.accounts[account].companions.values().map(|companion| companion.queue.messages()).sum())
+        })
+    }
+
+    /// Messages that clients sent once more under an id they had used already.
+    pub fn resent(&self) -> u64 {
+        self.port.hub.enter(|world| world.relayed.resent)
+    }
+}
+
+fn online(world: &World, account: AccountId) -> Vec<u16> {
+    let companions = world.accounts[account].companions.iter();
+    companions.filter(|(_, companion)| companion.socket.is_some()).map(|(id, _)| *id).collect()
+}
+
+impl Drop for WhatsApp {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A person's phone.
+#[derive(Clone)]
+pub struct Handset {
+    port: Arc<Port>,
+    account: AccountId,
+    number: String,
+    lid: String,
+}
+
+impl Handset {
+    /// Digits with country code.
+    pub fn number(&self) -> &str {
+        &self.number
+    }
+
+    /// User part of the LID.
+    pub fn lid(&self) -> &str {
+        &self.lid
+    }
+
+    pub fn name(&self) -> String {
+        self.enter(|world| world.accounts[self.account].name.clone())
+    }
+
+    fn enter<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        self.port.hub.enter(act)
+    }
+
+    /// Scans the QR code that a client shows and waits until the client is linked. Gives the
+    /// companion's id.
+    ///
+    /// # Errors
+    /// When no client waits with that code or the client refuses.
+    pub fn scan_qr(&self, text: &str) -> anyhow::Result<u16> {
+        let before = self.companions();
+        self.enter(|world| {
+            world.accounts[self.account].primary.link_failed = None;
+            world.scan_qr(text, Some(self.account))
+        })?;
+        self.wait_linked(&before)
+    }
+
+    /// Types the eight-letter code that a client shows and waits until the client is linked. Waits
+    /// for the client first, which may still be asking for its code.
+    ///
+    /// # Errors
+    /// When no client waits for a code of this phone, the code is wrong or the client refuses.
+    pub fn enter_link_code(&self, code: &str) -> anyhow::Result<u16> {
+        let before = self.companions();
+        self.port
+            .hub
+            .wait(Instant::now() + CODE_SHOWN, |world| world.link_code_awaited(self.account).then_some(()))
+            .context("no client asked to be linked with this phone by code")?;
+        self.enter(|world| world.enter_link_code(self.account, code))?;
+        self.wait_linked(&before)
+    }
+
+    fn wait_linked(&self, before: &[u16]) -> anyhow::Result<u16> {
+        let outcome = self.port.hub.wait(Instant::now() + LINKING, |world| {
+            let account = &mut world.accounts[self.account];
+            if let Some(why) = account.primary.link_failed.take() {
+                return Some(Err(anyhow!("the phone did not link the device: {why}")));
+            }
+            let new = account.companions.keys().find(|id| !before.contains(id));
+            new.map(|id| Ok(*id))
+        });
+        match outcome {
+            Some(outcome) => outcome,
+            None => bail!("the client did not finish linking in time"),
+        }
+    }
+
+    /// Ids of the linked companions.
+    pub fn companions(&self) -> Vec<u16> {
+        self.enter(|world| world.accounts[self.account].companions.keys().copied().collect())
+    }
+
+    /// Ids of the companions that are logged in.
+    pub fn companions_online(&self) -> Vec<u16> {
+        self.enter(|world| online(world, self.account))
+    }
+
+    /// Unlinks all companions: they are logged out.
+    pub fn unlink_companions(&self) {
+        self.enter(|world| {
+            let devices: Vec<u16> = world.accounts[self.account].companions.keys().copied().collect();
+            for device in devices {
+                world.unlink(DeviceAddress { account: self.account, device });
+            }
+        });
+    }
+
+    /// Sends a text by phone number addressing; gives the message id.
+    ///
+    /// # Errors
+    /// As [`Handset::send`].
+    pub fn send_text(&self, to: &str, text: &str) -> anyhow::Result<String> {
+        self.send(to, text_message(text), SendAs::default())
+    }
+
+    /// Sends a message to a number, a LID or a group; gives the message id.
+    ///
+    /// # Errors
+    /// When there is no such receiver or the phone is offline.
+    pub fn send(&self, to: &str, message: Message, how: SendAs) -> anyhow::Result<String> {
+        self.enter(|world| world.phone_sends(self.account, to, message, how))
+    }
+
+    /// Everything the screen shows, in order of arrival.
+    pub fn shown(&self) -> Vec<Shown> {
+        self.enter(|world| world.accounts[self.account].primary.shown.clone())
+    }
+
+    /// Waits until the screen shows a message that `wanted` accepts.
+    ///
+    /// # Errors
+    /// When none comes before the deadline; names what is shown instead.
+    pub fn wait_for(&self, wanted: impl Fn(&Shown) -> bool, deadline: Duration) -> anyhow::Result<Shown> {
+        let found = self.port.hub.wait(Instant::now() + deadline, |world| {
+            world.accounts[self.account].primary.shown.iter().find(|shown| wanted(shown)).cloned()
+        });
+        found.with_context(|| {
+            let texts: Vec<String> = self.shown().into_iter().map(|shown| shown.text).collect();
+            format!("no such message within {deadline:?}; the phone shows {texts:?}")
+        })
+    }
+
+    /// Messages that did not decrypt, each attempt counted.
+    pub fn failed_decryptions(&self) -> u64 {
+        self.enter(|world| world.accounts[self.account].primary.failed_decryptions)
+    }
+
+    /// Whether the receiver confirmed that a message arrived: a companion if it has any, else its
+    /// phone.
+    pub fn delivered(&self, id: &str) -> bool {
+        self.enter(|world| world.accounts[self.account].primary.delivered(id))
+    }
+
+    /// Whether the receiver read a message.
+    pub fn read(&self, id: &str) -> bool {
+        self.enter(|world| world.accounts[self.account].primary.read(id))
+    }
+
+    /// Whether a receiver could not read a message and asked for it again.
+    pub fn asked_again(&self, id: &str) -> bool {
+        self.enter(|world| world.accounts[self.account].primary.asked_again(id))
+    }
+
+    /// Waits until the receiver confirmed a message.
+    ///
+    /// # Errors
+    /// When it does not before the deadline.
+    pub fn wait_delivered(&self, id: &str, deadline: Duration) -> anyhow::Result<()> {
+        self.port
+            .hub
+            .wait(Instant::now() + deadline, |world| {
+                world.accounts[self.account].primary.delivered(id).then_some(())
+            })
+            .with_context(|| format!("no receipt for the message within {deadline:?}"))
+    }
+
+    /// Whether that number is typing to this phone.
+    pub fn sees_typing(&self, number: &str) -> bool {
+        self.enter(|world| {
+            let typing = world.account_of_user(number);
+            typing.is_some_and(|account| world.accounts[self.account].primary.sees_typing(account))
+        })
+    }
+
+    /// Takes the phone off the network, or puts it back; then it gets what waited.
+    pub fn set_online(&self, online: bool) {
+        self.enter(|world| world.set_online(self.account, online));
+    }
+
+    /// Forgets all Signal sessions with a number's devices, as a reinstalled phone would: its next
+    /// message starts a new session.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn forget_sessions(&self, number: &str) -> anyhow::Result<()> {
+        self.enter(|world| {
+            let other = world.account_numbered(number)?;
+            let name = world.accounts[other].number.clone();
+            let devices: Vec<u16> = world.accounts[other].devices().collect();
+            for device in devices {
+                world.accounts[self.account].primary.phone.forget_session(&name, device.into());
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! WhatsApp's server side.
+//!
+//! One port answers HTTP and WebSocket, plain and TLS. Behind it stands one [`world::World`]:
+//! accounts with a primary phone each, their companions, queues, groups and media. It knows no
+//! sockets and no clock; a [`world::Hub`] lets one event in at a time. The phones are real parties
+//! of the Signal protocol, so that everything between them and a client is end-to-end encrypted.
+//!
+//! What is not here: contacts, calls, newsletters, statuses beyond routing, payments. State lives
+//! as long as the server.
+
+mod accounts;
+mod api;
+mod appstate;
+mod faults;
+mod groups;
+mod http;
+mod iq;
+mod login;
+mod media;
+mod noise;
+mod pairing;
+mod prekeys;
+mod presence;
+mod primary;
+mod queue;
+mod receipts;
+mod relay;
+mod socket;
+mod stanza;
+mod tls;
+mod usync;
+mod world;
+
+pub use accounts::Addressing;
+pub use api::{Handset, Options, WhatsApp};
+pub use faults::{Child, Fault};
+pub use primary::{SendAs, Shown, text_message};

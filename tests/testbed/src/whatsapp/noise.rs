@@ -1,0 +1,259 @@
+//! The server's side of the Noise handshake: XX, and XXfallback for a client that tries IK.
+//!
+//! Pure: messages in, messages out. An IK hello is always answered with a fallback, which clients
+//! treat as normal; so the server needs no 0-RTT path. The certificate chain is signed properly by
+//! a root of its own, which no client knows: a client must skip that check to talk to us.
+
+use anyhow::{Context, bail, ensure};
+use buffa::{Message, MessageField};
+use rand::CryptoRng;
+use wacore_binary::consts::{NOISE_PATTERN_XX, NOISE_PATTERN_XXFALLBACK, WA_CONN_HEADER};
+use wacore_libsignal::protocol::KeyPair;
+use wacore_noise::{NoiseCipher, NoiseHandshake};
+use waproto::whatsapp::cert_chain::{NoiseCertificate, noise_certificate};
+use waproto::whatsapp::handshake_message::ServerHello;
+use waproto::whatsapp::{CertChain, ClientPayload, HandshakeMessage};
+
+/// Validity of the certificates: from 2023 to 2096, so that no test depends on today's date.
+const NOT_BEFORE: u64 = 1_700_000_000;
+const NOT_AFTER: u64 = 4_000_000_000;
+
+/// The server's static key and its certificate chain; one for the life of the server.
+pub struct ServerKeys {
+    key: KeyPair,
+    chain: Vec<u8>,
+}
+
+impl ServerKeys {
+    pub fn new<R: CryptoRng>(rng: &mut R) -> ServerKeys {
+        let root = KeyPair::generate(rng);
+        let intermediate = KeyPair::generate(rng);
+        let key = KeyPair::generate(rng);
+        let certificate = |serial, issuer, subject: &KeyPair, signer: &KeyPair, rng: &mut R| {
+            let details = noise_certificate::Details {
+                serial: Some(serial),
+                issuer_serial: Some(issuer),
+                key: Some(subject.public_key.public_key_bytes().to_vec()),
+                not_before: Some(NOT_BEFORE),
+                not_after: Some(NOT_AFTER),
+            }
+            .encode_to_vec();
+            let signature = signer
+                .private_key
+                .calculate_signature(&details, rng)
+                .expect("a generated key can sign");
+            NoiseCertificate { details: Some(details), signature: Some(signature.to_vec()) }
+        };
+        let chain = CertChain {
+            intermediate: MessageField::some(certificate(1, 0, &intermediate, &root, rng)),
+            leaf: MessageField::some(certificate(2, 1, &key, &intermediate, rng)),
+        }
+        .encode_to_vec();
+        ServerKeys { key, chain }
+    }
+
+    fn public(&self) -> &[u8] {
+        self.key.public_key.public_key_bytes()
+    }
+
+    /// Answers the client's first frame. Gives the frame to send and the state that waits for the
+    /// client's second.
+    ///
+    /// # Errors
+    /// When the frame is no client hello with a 32-byte ephemeral key.
+    pub fn answer_hello<R: CryptoRng>(
+        &self,
+        client_hello: &[u8],
+        rng: &mut R,
+    ) -> anyhow::Result<(Vec<u8>, AwaitingFinish)> {
+        let hello = HandshakeMessage::decode_from_slice(client_hello)
+            .context("decoding the client hello")?
+            .client_hello
+            .into_option()
+            .context("the first handshake message is no client hello")?;
+        let client_ephemeral = hello.ephemeral.context("the client hello has no ephemeral key")?;
+        ensure!(client_ephemeral.len() == 32, "the client's ephemeral key has not 32 bytes");
+        let tries_ik = hello.r#static.is_some();
+        let pattern = if tries_ik { NOISE_PATTERN_XXFALLBACK } else { NOISE_PATTERN_XX };
+
+        let ephemeral = KeyPair::generate(rng);
+        let mut noise = NoiseHandshake::new(pattern, &WA_CONN_HEADER)?;
+        noise.authenticate(&client_ephemeral);
+        noise.authenticate(ephemeral.public_key.public_key_bytes());
+        noise.mix_shared_secret(ephemeral.private_key.serialize(), &client_ephemeral)?;
+        let encrypted_static = noise.encrypt(self.public())?;
+        noise.mix_shared_secret(self.key.private_key.serialize(), &client_ephemeral)?;
+        let payload = noise.encrypt(&self.chain)?;
+
+        let server_hello = HandshakeMessage {
+            server_hello: MessageField::some(ServerHello {
+                ephemeral: Some(ephemeral.public_key.public_key_bytes().to_vec()),
+                r#static: Some(encrypted_static),
+                payload: Some(payload),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Ok((server_hello.encode_to_vec(), AwaitingFinish { noise, ephemeral, tries_ik }))
+    }
+}
+
+/// Between the server hello and the client's finish.
+pub struct AwaitingFinish {
+    noise: NoiseHandshake,
+    ephemeral: KeyPair,
+    /// The client began with IK and was sent back to XX.
+    pub tries_ik: bool,
+}
+
+/// A client that proved to own its Noise key.
+pub struct Finished {
+    /// The client's static Noise key, by which a device is known.
+    pub client_static: [u8; 32],
+    pub payload: ClientPayload,
+    pub receive: Receiver,
+    pub send: Sender,
+}
+
+impl AwaitingFinish {
+    /// Reads the client's second frame.
+    ///
+    /// # Errors
+    /// When the frame is no client finish or does not decrypt.
+    pub fn finish(mut self, client_finish: &[u8]) -> anyhow::Result<Finished> {
+        let finish = HandshakeMessage::decode_from_slice(client_finish)
+            .context("decoding the client finish")?
+            .client_finish
+            .into_option()
+            .context("the second handshake message is no client finish")?;
+        let (Some(encrypted_static), Some(payload)) = (finish.r#static, finish.payload) else {
+            bail!("the client finish lacks its key or payload");
+        };
+        let client_static = self.noise.decrypt(&encrypted_static).context("decrypting the client's key")?;
+        self.noise.mix_shared_secret(self.ephemeral.private_key.serialize(), &client_static)?;
+        let payload = self.noise.decrypt(&payload).context("decrypting the client payload")?;
+        let (from_client, to_client) = self.noise.finish()?;
+        Ok(Finished {
+            client_static: client_static
+                .try_into()
+                .map_err(|_| anyhow::anyhow!("the client's Noise key has not 32 bytes"))?,
+            payload: ClientPayload::decode_from_slice(&payload).context("decoding the client payload")?,
+            receive: Receiver { cipher: from_client, counter: 0 },
+            send: Sender { cipher: to_client, counter: 0 },
+        })
+    }
+}
+
+/// Decrypts what the client sends, frame after frame.
+pub struct Receiver {
+    cipher: NoiseCipher,
+    counter: u32,
+}
+
+impl Receiver {
+    /// # Errors
+    /// When the frame was not encrypted by this client as the next one.
+    pub fn open(&mut self, mut frame: bytes::BytesMut) -> anyhow::Result<bytes::BytesMut> {
+        self.cipher.decrypt_in_place_with_counter(self.counter, &mut frame)?;
+        self.counter += 1;
+        Ok(frame)
+    }
+}
+
+/// Encrypts what goes to the client, frame after frame.
+pub struct Sender {
+    cipher: NoiseCipher,
+    counter: u32,
+}
+
+impl Sender {
+    /// # Errors
+    /// When the cipher refuses, which it does not for frames below 16 MiB.
+    pub fn seal(&mut self, plaintext: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let sealed = self.cipher.encrypt_with_counter(self.counter, plaintext)?;
+        self.counter += 1;
+        Ok(sealed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wacore_noise::{IkHandshakeState, IkServerHelloOutcome, XxFallbackHandshakeState, XxHandshakeState};
+
+    fn payload() -> ClientPayload {
+        ClientPayload { username: Some(6280000000001), device: Some(3), ..Default::default() }
+    }
+
+    fn exchange(client: (NoiseCipher, NoiseCipher), server: Finished) {
+        let (write, read) = client;
+        let Finished { mut receive, mut send, .. } = server;
+        for counter in 0..3 {
+            let up = write.encrypt_with_counter(counter, b"up").unwrap();
+            assert_eq!(&receive.open(up.as_slice().into()).unwrap()[..], b"up");
+            let mut down = send.seal(b"down").unwrap();
+            read.decrypt_in_place_with_counter(counter, &mut down).unwrap();
+            assert_eq!(down, b"down");
+        }
+    }
+
+    // wacore checks the chain's signatures against WhatsApp's root unless the feature for test
+    // beds is on, so these tests say what must happen in either build.
+    #[test]
+    fn wacores_xx_client_gets_a_channel_or_refuses_the_unknown_root() {
+        let mut rng = rand::rng();
+        let server = ServerKeys::new(&mut rng);
+        let client_key = KeyPair::generate(&mut rng);
+        let mut client =
+            XxHandshakeState::new(client_key.clone(), payload().encode_to_vec(), &WA_CONN_HEADER).unwrap();
+        let (hello, waiting) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
+        assert!(!waiting.tries_ik);
+        match client.read_server_hello_and_build_client_finish(&hello) {
+            Ok(finish) => {
+                let finished = waiting.finish(&finish).unwrap();
+                assert_eq!(finished.client_static, client_key.public_key.public_key_bytes());
+                assert_eq!(finished.payload.username, Some(6280000000001));
+                let outcome = client.finish().unwrap();
+                assert_eq!(outcome.server_cert_chain.leaf_key, server.public());
+                exchange((outcome.write_cipher, outcome.read_cipher), finished);
+            }
+            Err(refusal) => assert!(refusal.to_string().contains("ertificate"), "{refusal}"),
+        }
+    }
+
+    #[test]
+    fn an_ik_hello_is_answered_with_a_fallback() {
+        let mut rng = rand::rng();
+        let server = ServerKeys::new(&mut rng);
+        let client_key = KeyPair::generate(&mut rng);
+        let mut client = IkHandshakeState::new(
+            client_key,
+            server.public().try_into().unwrap(),
+            payload().encode_to_vec(),
+            &WA_CONN_HEADER,
+        )
+        .unwrap();
+        let (hello, waiting) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
+        assert!(waiting.tries_ik);
+        let IkServerHelloOutcome::Fallback(inputs) = client.read_server_hello(&hello).unwrap() else {
+            panic!("the client took the answer for an accepted IK");
+        };
+        let mut fallback = XxFallbackHandshakeState::from_ik_failure(*inputs, &WA_CONN_HEADER).unwrap();
+        match fallback.build_client_finish() {
+            Ok(finish) => {
+                let finished = waiting.finish(&finish).unwrap();
+                let outcome = fallback.finish().unwrap();
+                exchange((outcome.write_cipher, outcome.read_cipher), finished);
+            }
+            Err(refusal) => assert!(refusal.to_string().contains("ertificate"), "{refusal}"),
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_without_a_panic() {
+        let mut rng = rand::rng();
+        let server = ServerKeys::new(&mut rng);
+        assert!(server.answer_hello(b"", &mut rng).is_err());
+        assert!(server.answer_hello(&[0xff; 40], &mut rng).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! What waits for one companion until it has acknowledged it.
+
+use std::collections::VecDeque;
+
+use wacore_binary::Node;
+
+use super::stanza::Stanza;
+
+/// Stanzas kept for one device. Far above any test's load; the oldest goes first.
+const CAPACITY: usize = 20_000;
+
+/// Stanzas in the order of their arrival.
+#[derive(Default)]
+pub struct Queue {
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    stanza: Node,
+    /// Was written to the device's socket since it got its backlog.
+    written: bool,
+}
+
+impl Queue {
+    /// Adds a stanza; `written` when the device gets it at once.
+    pub fn push(&mut self, stanza: Node, written: bool) {
+        if self.waiting.len() == CAPACITY {
+            log::warn!("dropped the oldest stanza of a queue of {CAPACITY}");
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(Waiting { stanza, written });
+    }
+
+    /// Messages only, without receipts and notifications.
+    pub fn messages(&self) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.stanza.tag == "message").count()
+    }
+
+    /// The backlog as a client gets it on login: each stanza with its place in `offline`.
+    pub fn backlog(&mut self) -> Vec<Node> {
+        let backlog = self.waiting.iter_mut().enumerate();
+        backlog
+            .map(|(place, waiting)| {
+                waiting.written = true;
+                waiting.stanza.clone().with("offline", place)
+            })
+            .collect()
+    }
+
+    /// The device has a new socket, or its stanzas are held up: nothing counts as written.
+    pub fn forget_written(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.written = false;
+        }
+    }
+
+    /// What was held up, to be written now.
+    pub fn take_unwritten(&mut self) -> Vec<Node> {
+        let unwritten = self.waiting.iter_mut().filter(|waiting| !waiting.written);
+        unwritten
+            .map(|waiting| {
+                waiting.written = true;
+                waiting.stanza.clone()
+            })
+            .collect()
+    }
+
+    /// Takes out what a client acknowledged: `class` is the stanza's tag. A message goes with all
+    /// its copies; a receipt's type tells delivery from reading of the same message.
+    pub fn acknowledge(&mut self, class: &str, id: &str, kind: Option<&str>) {
+        let is = |Waiting { stanza, .. }: &Waiting| {
+            stanza.tag == class
+                && stanza.attr("id").is_some_and(|waiting| waiting == id)
+                && (class != "receipt" || stanza.attr("type").as_deref() == kind)
+        };
+        if class == "message" {
+            self.waiting.retain(|waiting| !is(waiting));
+        } else if let Some(found) = self.waiting.iter().position(is) {
+            self.waiting.remove(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stanza::node;
+    use super::*;
+
+    #[test]
+    fn the_backlog_keeps_its_order_until_each_stanza_is_acknowledged() {
+        let mut queue = Queue::default();
+        for id in ["A", "B", "C"] {
+            queue.push(node("message").attr("id", id).build(), true);
+        }
+        queue.push(node("receipt").attr("id", "A").attr("type", "read").build(), true);
+        queue.acknowledge("message", "B", None);
+        queue.acknowledge("receipt", "A", None);
+        let ids: Vec<_> = queue
+            .backlog()
+            .iter()
+            .map(|stanza| (stanza.attr("id").unwrap().into_owned(), stanza.attr("offline").unwrap().into_owned()))
+            .collect();
+        assert_eq!(
+            ids,
+            [("A".into(), "0".into()), ("C".into(), "1".into()), ("A".to_owned(), "2".to_owned())]
+        );
+        queue.acknowledge("receipt", "A", Some("read"));
+        assert_eq!((queue.backlog().len(), queue.messages()), (2, 2));
+    }
+}

@@ -1,0 +1,209 @@
+//! The server and its phones against Baileys, an independent client.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::baileys::{Baileys, PATIENCE};
+use testbed::{Addressing, Fault, Handset, Options, SendAs, WhatsApp, text_message};
+
+/// A server, Budi's phone, and a Baileys client linked to it.
+fn linked() -> (WhatsApp, Handset, Baileys) {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let (budi, baileys) = link(&server, "Budi");
+    (server, budi, baileys)
+}
+
+fn link(server: &WhatsApp, name: &str) -> (Handset, Baileys) {
+    let phone = server.phone(name).unwrap();
+    let mut baileys = Baileys::start().unwrap();
+    baileys.link(&server.url(), name, |qr| phone.scan_qr(qr).map(drop)).unwrap();
+    server.wait_online(phone.number(), PATIENCE).unwrap();
+    (phone, baileys)
+}
+
+#[test]
+fn messages_pass_both_ways_in_both_addressings() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+
+    for (addressing, own) in [(Addressing::Pn, ani.number()), (Addressing::Lid, ani.lid())] {
+        let how = SendAs { id: None, addressing };
+        let id = ani.send(budi.number(), text_message("halo Budi"), how).unwrap();
+        let got = baileys.wait("message", |message| message["id"] == *id).unwrap();
+        assert_eq!(got["text"], "halo Budi");
+        assert!(got["from"].as_str().unwrap().starts_with(own), "{got}");
+        ani.wait_delivered(&id, PATIENCE).unwrap();
+    }
+    assert!(budi.shown().iter().all(|shown| shown.from == ani.number() && shown.copies == 1));
+    assert_eq!(budi.shown().len(), 2);
+
+    for to in [ani.number().to_owned(), format!("{}@lid", ani.lid())] {
+        let id = baileys.send(&to, "halo Ani").unwrap();
+        let shown = ani.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
+        assert_eq!((shown.text.as_str(), shown.from.as_str(), shown.copies), ("halo Ani", budi.number(), 1));
+        // Its own phone sees what the companion sent, in the right chat.
+        let own = budi.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
+        assert_eq!((own.from_me, own.chat.as_str()), (true, ani.number()));
+        baileys.wait("receipt", |receipt| receipt["id"] == *id && receipt["status"].as_u64() >= Some(3)).unwrap();
+    }
+    assert_eq!(ani.failed_decryptions() + budi.failed_decryptions(), 0);
+}
+
+#[test]
+fn what_came_while_a_client_was_away_is_delivered_in_order_and_once() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    baileys.command(json!({ "do": "drop" })).unwrap();
+    baileys.wait("close", |_| true).unwrap();
+    let ids: Vec<String> =
+        (1..=5).map(|n| ani.send_text(budi.number(), &format!("pesan {n}")).unwrap()).collect();
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 5);
+    assert!(!ani.delivered(&ids[4]));
+
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    for id in &ids {
+        let next = baileys.wait("message", |_| true).unwrap();
+        assert_eq!(next["id"], **id);
+    }
+    for id in &ids {
+        ani.wait_delivered(id, PATIENCE).unwrap();
+    }
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 0);
+    assert_eq!(baileys.leftover("message").len(), 0);
+}
+
+#[test]
+fn a_spoiled_message_is_asked_for_again_and_arrives() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    // A session first, so that both kinds of ciphertext get spoiled below.
+    let first = ani.send_text(budi.number(), "satu").unwrap();
+    ani.wait_delivered(&first, PATIENCE).unwrap();
+
+    server.fault_on(budi.number(), Fault::Corrupt { count: Some(1) }).unwrap();
+    let id = ani.send_text(budi.number(), "dua").unwrap();
+    let got = baileys.wait("message", |message| message["id"] == *id).unwrap();
+    assert_eq!(got["text"], "dua");
+    assert!(ani.asked_again(&id));
+
+    // And the other way: the phone cannot read it at first and asks the companion.
+    server.fault_on(ani.number(), Fault::Corrupt { count: Some(1) }).unwrap();
+    let id = baileys.send(ani.number(), "tiga").unwrap();
+    assert_eq!(ani.wait_for(|shown| shown.id == id, PATIENCE).unwrap().text, "tiga");
+    assert_eq!(ani.failed_decryptions(), 1);
+}
+
+#[test]
+fn a_client_links_by_code_and_a_wrong_code_fails_cleanly() {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let budi = server.phone("Budi").unwrap();
+    let mut baileys = Baileys::start().unwrap();
+    let connect = json!({
+        "do": "connect", "url": server.url(), "name": "Budi", "number": budi.number(), "code": "ABCD1234"
+    });
+    baileys.command(connect).unwrap();
+    baileys.wait("code", |event| event["code"] == "ABCD1234").unwrap();
+    budi.enter_link_code("ABCD-1234").unwrap();
+    baileys.wait("open", |_| true).unwrap();
+    server.wait_online(budi.number(), PATIENCE).unwrap();
+
+    let tono = server.phone("Tono").unwrap();
+    let mut other = Baileys::start().unwrap();
+    let connect = json!({
+        "do": "connect", "url": server.url(), "number": tono.number(), "code": "ABCD1234"
+    });
+    other.command(connect).unwrap();
+    other.wait("code", |_| true).unwrap();
+    let refusal = tono.enter_link_code("ABCD1235").unwrap_err().to_string();
+    assert!(refusal.contains("code"), "{refusal}");
+    assert!(tono.companions().is_empty());
+}
+
+#[test]
+fn unlinking_from_the_phone_logs_the_client_out() {
+    let (server, budi, mut baileys) = linked();
+    budi.unlink_companions();
+    let close = baileys.wait("close", |_| true).unwrap();
+    assert_eq!(close["statusCode"], 401);
+    // Its login is refused from now on.
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    let close = baileys.wait("close", |_| true).unwrap();
+    assert_eq!(close["statusCode"], 401);
+    assert!(server.devices_online(budi.number()).unwrap().is_empty());
+}
+
+#[test]
+fn two_clients_talk_with_each_other_and_in_a_group() {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let (budi, mut budis) = link(&server, "Budi");
+    let (citra, mut citras) = link(&server, "Citra");
+
+    let id = budis.send(citra.number(), "halo Citra").unwrap();
+    let got = citras.wait("message", |message| message["id"] == *id).unwrap();
+    assert_eq!(got["text"], "halo Citra");
+    let id = citras.send(budi.number(), "halo Budi").unwrap();
+    budis.wait("message", |message| message["id"] == *id && message["fromMe"] == false).unwrap();
+
+    let group = server.group("Sembako", &[&budi, &citra], Addressing::Lid).unwrap();
+    let id = budis.send(&format!("{group}@g.us"), "halo semua").unwrap();
+    let got = citras.wait("message", |message| message["id"] == *id).unwrap();
+    assert_eq!(got["text"], "halo semua");
+    let id = citras.send(&format!("{group}@g.us"), "halo juga").unwrap();
+    let got = budis.wait("message", |message| message["id"] == *id).unwrap();
+    assert_eq!(got["chat"], format!("{group}@g.us"));
+}
+
+#[test]
+fn stream_errors_and_failures_end_the_connection_with_their_code() {
+    let (server, budi, mut baileys) = linked();
+    for (fault, code) in [(Fault::stream_error(503), 503), (Fault::replaced(), 440), (Fault::Drop, 428)] {
+        server.fault_on(budi.number(), fault).unwrap();
+        let close = baileys.wait("close", |_| true).unwrap();
+        assert_eq!(close["statusCode"], code);
+        baileys.command(json!({ "do": "reconnect" })).unwrap();
+        baileys.wait("open", |_| true).unwrap();
+        server.wait_online(budi.number(), PATIENCE).unwrap();
+    }
+    let failing = Fault::FailLogin { reason: 503, attrs: Default::default(), count: Some(1) };
+    server.fault_on(budi.number(), failing).unwrap();
+    server.fault_on(budi.number(), Fault::Drop).unwrap();
+    for expected in [428, 503] {
+        let close = baileys.wait("close", |_| true).unwrap();
+        assert_eq!(close["statusCode"], expected);
+        baileys.command(json!({ "do": "reconnect" })).unwrap();
+    }
+    baileys.wait("open", |_| true).unwrap();
+}
+
+#[test]
+fn delayed_duplicated_and_overtaken_messages_arrive_as_commanded() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    let first = ani.send_text(budi.number(), "satu").unwrap();
+    baileys.wait("message", |message| message["id"] == *first).unwrap();
+
+    server.fault_on(budi.number(), Fault::Reorder { count: Some(1) }).unwrap();
+    let held = ani.send_text(budi.number(), "dua").unwrap();
+    let overtaking = ani.send_text(budi.number(), "tiga").unwrap();
+    assert_eq!(baileys.wait("message", |_| true).unwrap()["id"], *overtaking);
+    assert_eq!(baileys.wait("message", |_| true).unwrap()["id"], *held);
+
+    server.fault_on(budi.number(), Fault::Duplicate { count: Some(1) }).unwrap();
+    server.fault_on(budi.number(), Fault::Delay { ms: 300 }).unwrap();
+    let sent_at = std::time::Instant::now();
+    let late = ani.send_text(budi.number(), "empat").unwrap();
+    baileys.wait("message", |message| message["id"] == *late).unwrap();
+    assert!(sent_at.elapsed() >= Duration::from_millis(300));
+    ani.wait_delivered(&late, PATIENCE).unwrap();
+    server.clear_faults();
+
+    server.fault_on(budi.number(), Fault::HoldOffline).unwrap();
+    let waiting = ani.send_text(budi.number(), "lima").unwrap();
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 1);
+    server.clear_faults();
+    baileys.wait("message", |message| message["id"] == *waiting).unwrap();
+    server.fault_on(budi.number(), Fault::Replay { id: waiting }).unwrap();
+    let last = ani.send_text(budi.number(), "enam").unwrap();
+    baileys.wait("message", |message| message["id"] == *last).unwrap();
+    assert!(baileys.leftover("message").is_empty(), "a replayed message was taken for a new one");
+}
