@@ -1,8 +1,70 @@
-//! bot-kjp
+//! bot-kjp: families register for subsidised food over WhatsApp; this is the bot that answers.
+//!
+//! # The plan of the house
+//!
+//! One message crosses each arrow once:
+//!
+//! ```text
+//! WhatsApp ─ws/TLS/Noise/Signal─▶ whatsapp::connection ─▶ whatsapp::inbox (bounded)
+//!                                                              │ all that waits, together
+//!                                                              ▼
+//!                                     reception: ONE SQLite transaction (ledger)
+//!                                     │  desk::step          what does this message want?
+//!                                     │  ledger::registration  does the day allow it?
+//!                                     │  desk::conclude      what is the answer?
+//!                                     ▼ durable
+//!        receipt to WhatsApp     whatsapp::outbox ─paced─▶ WhatsApp     supabase::sync ─batches─▶ Supabase
+//! ```
+//!
+//! The receipt waits for the commit, so WhatsApp keeps what the box has not. Several waiting
+//! messages share one transaction and one flush to flash ([`ledger::database`]). A reply carries
+//! a message id derived from the message it answers ([`whatsapp::outbox::reply_id`]), so a reply
+//! that is sent twice after a crash is one message on the phone.
+//!
+//! | room | what lives there | may use |
+//! | --- | --- | --- |
+//! | [`cli`] | command line, terminal, exit codes | everything |
+//! | [`config`] | one TOML file and the environment | – |
+//! | [`app`] | builds the rooms, owns the executor, starts and stops in order | everything |
+//! | [`registration`] | pure: text → people → verdicts | nothing below |
+//! | [`desk`] | pure: conversation and answers; [`desk::wording`] says every Indonesian sentence | `registration` |
+//! | [`reception`] | the one transaction per batch of messages | `desk`, `ledger`, `whatsapp` types |
+//! | [`ledger`] | the SQLite file: everything that must survive | `registration` types |
+//! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
+//! | [`net`] | names, dialling, TLS, HTTP, is the line up | – |
+//! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
+//!
+//! Never: `registration` or `desk` touching I/O, clocks or randomness; `ledger` knowing WhatsApp;
+//! `net` knowing KJP; two owners of one table.
+//!
+//! # Where is …?
+//!
+//! * *the reply to a duplicate NIK decided?* The clash is found by [`ledger::registration`] (an
+//!   SQLite constraint decides), turned into an answer by [`desk::conclude`], put into words by
+//!   [`desk::wording`].
+//! * *a rule about a card, NIK, KK, name or date?* [`registration`], one file each.
+//! * *decided what follows when WhatsApp hangs up?* The table `after` in [`whatsapp::connection`].
+//! * *decided what an answer of Supabase means?* [`supabase::verdict`].
+//!
+//! # Threads and memory
+//!
+//! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
+//! blocking HTTP and heavy key generation borrow a third that exists only while it works
+//! ([`worker`]). Every queue, cache and table has a bound, a named constant beside it says why.
 
+pub mod app;
+pub mod bell;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod desk;
+pub mod executor;
 pub mod ledger;
+pub mod logging;
 pub mod net;
 pub mod personal;
+pub mod reception;
 pub mod registration;
+pub mod supabase;
+pub mod whatsapp;
 pub mod worker;

@@ -1,1 +1,61 @@
-fn main() {}
+//! Parse, build, run, exit code.
+
+use std::io::{stderr, stdout};
+use std::process::ExitCode;
+
+use bot_kjp::app::{self, AppError, Purpose};
+use bot_kjp::cli::exit_code::ExitCode as Code;
+use bot_kjp::cli::{Surroundings, Task, execute, wording};
+use bot_kjp::ledger::OpenError;
+use bot_kjp::{logging, supabase};
+
+fn main() -> ExitCode {
+    let mut surroundings = Surroundings {
+        variable: &|name| std::env::var_os(name),
+        schema: supabase::SCHEMA,
+        stdout: &mut stdout(),
+        stderr: &mut stderr(),
+    };
+    execute(std::env::args_os().skip(1), &mut surroundings, start).into()
+}
+
+fn start(task: Task) -> Code {
+    let (config, purpose) = match task {
+        Task::Run(config) => (config, Purpose::Serve),
+        Task::Pair(config, phone) => (config, Purpose::Pair { phone }),
+    };
+    logging::start(config.settings.log.level);
+    for warning in &config.warnings {
+        log::warn!("config: {warning}");
+    }
+    match app::run(&config, purpose) {
+        Ok(farewell) => {
+            println!("{}", farewell.sentence());
+            farewell.exit_code()
+        }
+        Err(error) => {
+            let code = exit_code(&error);
+            eprintln!("bot-kjp: {error}");
+            if let Some(summary) = wording::summary(code) {
+                eprintln!("{summary}");
+            }
+            code
+        }
+    }
+}
+
+/// What an error means for whoever started the bot.
+fn exit_code(error: &AppError) -> Code {
+    match error {
+        AppError::Ledger(error) => match error {
+            OpenError::FolderMissing(_) => Code::Missing,
+            OpenError::NotAccessible { cause, .. } => Code::of_io(cause),
+            OpenError::InUse(_) => Code::Temporary,
+            OpenError::Damaged { .. } | OpenError::Foreign(_) | OpenError::Newer { .. } => Code::DamagedDatabase,
+            OpenError::Sqlite { .. } => Code::InputOutput,
+        },
+        AppError::Session(_) => Code::DamagedDatabase,
+        AppError::Endpoint(_) | AppError::Tls(_) | AppError::Supabase(_) => Code::Configuration,
+        AppError::Signals(_) | AppError::Connection(_) | AppError::LastCommit(_) => Code::InputOutput,
+    }
+}

@@ -63,6 +63,12 @@ pub enum LedgerError {
     /// A row holds a value that no version of the bot writes.
     #[error("the ledger holds an unreadable value in {column}: {detail}")]
     Unreadable { column: &'static str, detail: String },
+    /// A bound was met; the caller takes less in until there is room again.
+    #[error("the ledger's {table} is full ({limit} rows); nothing was added")]
+    Full { table: &'static str, limit: usize },
+    /// A value is longer than its writer may ever make it.
+    #[error("the ledger refused a {what} of {bytes} bytes; the limit is {limit}")]
+    TooLong { what: &'static str, bytes: usize, limit: usize },
 }
 
 /// Why a shared commit failed, in a form that every writer of the batch can have.

@@ -4,7 +4,7 @@
 //! proof of a working line that the bot has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use event_listener::Event;
 
@@ -17,6 +17,7 @@ pub struct Link {
 #[derive(Default)]
 struct Shared {
     up: AtomicBool,
+    times_up: AtomicU64,
     changed: Event,
 }
 
@@ -27,15 +28,32 @@ impl Link {
 
     pub fn set(&self, up: bool) {
         if self.shared.up.swap(up, Ordering::AcqRel) != up {
+            if up {
+                self.shared.times_up.fetch_add(1, Ordering::AcqRel);
+            }
             self.shared.changed.notify(usize::MAX);
         }
     }
 
+    /// How often the link has come up: tells a listener that was busy that it is a new line.
+    pub fn times_up(&self) -> u64 {
+        self.shared.times_up.load(Ordering::Acquire)
+    }
+
     /// Returns as soon as the link is up.
     pub async fn wait_until_up(&self) {
+        self.wait_until(true).await;
+    }
+
+    /// Returns as soon as the link is down.
+    pub async fn wait_until_down(&self) {
+        self.wait_until(false).await;
+    }
+
+    async fn wait_until(&self, up: bool) {
         loop {
             let changed = self.shared.changed.listen();
-            if self.is_up() {
+            if self.is_up() == up {
                 return;
             }
             changed.await;

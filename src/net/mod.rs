@@ -1,5 +1,12 @@
 //! The way to the network: names, TLS, HTTP and whether the line is up. Knows nothing of KJP.
 
+pub mod deadline;
+pub mod dial;
+mod dns_runtime;
+pub mod http;
 pub mod link;
+pub mod resolver;
+pub mod tls;
 
 pub use link::Link;
+pub use resolver::Resolver;

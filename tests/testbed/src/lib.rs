@@ -8,6 +8,8 @@ pub mod customers;
 pub mod demo;
 pub mod interrupt;
 pub mod phone;
+pub mod supabase;
 pub mod whatsapp;
 
+pub use supabase::Supabase;
 pub use whatsapp::{Addressing, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};

@@ -146,7 +146,7 @@ fn apply_code(wrapped: &mut [u8; WRAPPED_EPHEMERAL_LENGTH], code: &str) {
     let (head, text) = wrapped.split_at_mut(48);
     let (salt, iv) = head.split_at(32);
     let key: [u8; 32] = pbkdf2_hmac_array::<Sha256, 32>(code.as_bytes(), salt, CODE_ROUNDS);
-    let iv: [u8; 16] = (&*iv).try_into().expect("48 bytes less 32 are 16");
+    let iv: [u8; 16] = iv.try_into().expect("48 bytes less 32 are 16");
     Ctr128BE::<Aes256>::new(&key.into(), &iv.into()).apply_keystream(text);
 }
 

@@ -107,8 +107,8 @@ impl Phone {
     }
 
     /// The user typed `code` (case and dash do not matter): unwraps the companion's ephemeral key
-    /// of stage `companion_hello` and answers it. Derives two keys from the code, which takes the
-    /// better part of a second.
+    /// of stage `companion_hello` and answers it. Derives two keys from the code, about a
+    /// tenth of a second of computing each.
     ///
     /// # Errors
     /// [`LinkCodeError::Malformed`] or [`LinkCodeError::Length`]. A wrong code is not noticed

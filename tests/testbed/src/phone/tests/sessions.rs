@@ -200,6 +200,20 @@ fn no_two_key_fetches_get_the_same_one_time_key() {
 }
 
 #[test]
+fn one_time_keys_that_nobody_uses_are_forgotten_oldest_first() {
+    let mut pair = Pair::new();
+    let oldest = pair.budi.key_bundle();
+    let kept = pair.budi.key_bundle();
+    for _ in 0..811 {
+        pair.budi.key_bundle();
+    }
+    let first = pair.ani.encrypt(BUDI, 0, Some(&oldest), &text("lama")).unwrap();
+    assert!(pair.budi_reads(&first).is_err());
+    let first = pair.ani.encrypt(BUDI, 0, Some(&kept), &text("baru")).unwrap();
+    assert_eq!(pair.budi_reads(&first).unwrap(), "baru");
+}
+
+#[test]
 fn a_bundle_with_a_forged_signed_prekey_is_refused_and_starts_nothing() {
     let mut pair = Pair::new();
     let mut bundle = pair.budi.key_bundle();

@@ -1,0 +1,190 @@
+//! Builds the rooms, connects them, runs them on one executor and takes them down in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_signal::{Signal, Signals};
+use futures_lite::StreamExt as _;
+use futures_lite::future::or;
+
+use crate::bell::Bell;
+use crate::cli::terminal::{Farewell, Terminal};
+use crate::clock;
+use crate::config::Config;
+use crate::executor::{self, Executor};
+use crate::ledger::{self, Database, LedgerError, OpenError};
+use crate::net::resolver::Resolver;
+use crate::net::tls::TlsError;
+use crate::net::{Link, http, tls};
+use crate::personal::PhoneNumber;
+use crate::reception::Reception;
+use crate::supabase::client::{Client, ClientError};
+use crate::supabase::sync::{self, Sync, SyncBell, SyncStatus};
+use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
+use crate::whatsapp::endpoint::{Endpoint, EndpointError};
+use crate::whatsapp::http_client::WebClient;
+use crate::whatsapp::inbox;
+use crate::whatsapp::outbox::Outbox;
+use crate::whatsapp::runtime::SmolRuntime;
+use crate::whatsapp::session_store::{SessionError, SessionStore};
+use crate::whatsapp::transport::WebSocketFactory;
+
+/// The ledger's file in the data folder.
+const LEDGER_FILE: &str = "bot-kjp.db";
+
+/// How often old rows are looked for. Each round removes a bounded number; what is left waits for
+/// the next one.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// What the process was started for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// Serve until asked to stop; pair first if that has not happened.
+    Serve,
+    /// Pair, by code with this phone if there is one, then end.
+    Pair { phone: Option<PhoneNumber> },
+}
+
+/// Why the bot did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("{0}")]
+    Ledger(#[from] OpenError),
+    #[error("{0}")]
+    Session(#[from] SessionError),
+    #[error("whatsapp.url: {0}")]
+    Endpoint(#[from] EndpointError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("supabase.url: {0}")]
+    Supabase(#[from] ClientError),
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("{0}")]
+    Connection(#[from] ConnectionError),
+    #[error("what was open could not be written before the end: {0}")]
+    LastCommit(LedgerError),
+}
+
+/// Runs the bot on this thread until it has done what it was started for or is asked to stop.
+pub fn run(config: &Config, purpose: Purpose) -> Result<Farewell, AppError> {
+    let executor = executor::new();
+    smol::block_on(executor.run(serve(executor, config, purpose)))
+}
+
+async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<Farewell, AppError> {
+    let settings = &config.settings;
+    // Before anything is opened, so that no moment is left in which SIGTERM kills.
+    let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
+
+    let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
+    let store = SessionStore::new(database.clone());
+    let paired = store.is_paired()?;
+    let (serving, pair_with) = match purpose {
+        Purpose::Serve => (true, None),
+        Purpose::Pair { .. } if paired => return Ok(Farewell::AlreadyPaired),
+        Purpose::Pair { phone } => (false, phone),
+    };
+
+    let endpoint = Endpoint::parse(&settings.whatsapp.url)?;
+    let tls = tls::client_config(settings.network.ca_file.as_deref())?;
+    let resolver = Resolver::system(executor);
+    let agent = http::agent(&resolver, &tls);
+
+    let link = Link::default();
+    let (outbox_bell, sync_bell) = (Bell::default(), SyncBell::default());
+    let (notices, notice) = async_channel::bounded(NOTICES);
+    let connection = Connection::new(link.clone(), notices);
+    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone());
+
+    let reception = Reception {
+        database: database.clone(),
+        inbox: deliveries,
+        outbox_bell: outbox_bell.clone(),
+        sync_bell: sync_bell.clone(),
+    };
+    executor.spawn(reception.run()).detach();
+
+    let outbox = Outbox {
+        database: database.clone(),
+        connection: connection.clone(),
+        bell: outbox_bell,
+        per_chat_per_second: settings.outbox.per_chat_per_second,
+        total_per_second: settings.outbox.total_per_second,
+    };
+    executor.spawn(outbox.run(executor)).detach();
+
+    if let Some(access) = config.supabase.as_ref().filter(|_| serving) {
+        let sync = Sync {
+            database: database.clone(),
+            client: Client::new(agent.clone(), &access.url, access.key.clone())?,
+            link,
+            bell: sync_bell,
+            status: SyncStatus::default(),
+            pace: sync::Pace {
+                batch_rows: settings.supabase.batch_rows,
+                interval: settings.supabase.interval,
+                ..sync::Pace::default()
+            },
+            random,
+        };
+        executor.spawn(sync::run(sync)).detach();
+    }
+    executor.spawn(prune(database.clone(), store.clone())).detach();
+
+    let parts = Parts {
+        runtime: SmolRuntime(executor),
+        transport: WebSocketFactory { executor, resolver, tls, endpoint: endpoint.clone() },
+        http: WebClient { agent, endpoint, answers: Arc::new(store.clone()) },
+        store,
+        hook,
+        settings: connection::Settings {
+            device_name: settings.whatsapp.device_name.clone(),
+            version: settings.whatsapp.version,
+            pre_keys: settings.whatsapp.pre_keys as usize,
+            pair_with,
+        },
+    };
+    let kept_up = async { connection.run(parts).await.map(|()| Farewell::Stopped) };
+    let shown = async { Ok(Terminal::new(notice, serving).run().await) };
+    let asked = async { Ok(asked_to_stop(signals).await) };
+    let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, kept_up)).await;
+
+    connection.stop().await;
+    // Whatever was still being written is durable before the process ends.
+    database.write_now(|_| Ok(())).map_err(AppError::LastCommit)?;
+    Ok(ended?)
+}
+
+async fn asked_to_stop(mut signals: Signals) -> Farewell {
+    while let Some(signal) = signals.next().await {
+        match signal {
+            Ok(signal) => {
+                log::info!("app: stopping, asked by {signal:?}");
+                break;
+            }
+            Err(error) => log::warn!("app: a signal was not read: {error}"),
+        }
+    }
+    Farewell::Stopped
+}
+
+/// Forgets old rows, for ever.
+async fn prune(database: Database, store: SessionStore) {
+    loop {
+        let now = clock::unix_seconds();
+        let pruned = database.write(|tx| ledger::prune(tx, now)).await;
+        if let Err(error) = pruned {
+            log::error!("app: old rows were not removed from the ledger: {error}");
+        }
+        if let Err(error) = store.prune(now).await {
+            log::error!("app: old rows were not removed from the session: {error}");
+        }
+        smol::Timer::after(PRUNE_EVERY).await;
+    }
+}
+
+/// Randomness for delays: failure to get any only makes the delay less random.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
+}

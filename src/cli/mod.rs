@@ -1,0 +1,193 @@
+//! The command line: parses it, answers what needs nothing but the configuration, and hands the
+//! rest to the bot.
+
+pub mod arguments;
+pub mod exit_code;
+pub mod pairing_screen;
+pub mod qr;
+pub mod terminal;
+pub mod wording;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use arguments::{Command, Invocation};
+use exit_code::ExitCode;
+
+use crate::config::{self, Config};
+use crate::personal::PhoneNumber;
+
+/// What is left to do once the command line and the configuration are understood.
+#[derive(Debug)]
+pub enum Task {
+    /// Connect and answer until told to stop.
+    Run(Config),
+    /// Link this device, by QR code or by a code for the phone with this number.
+    Pair(Config, Option<PhoneNumber>),
+}
+
+/// Where the program reads and writes; `main` gives the real ones.
+pub struct Surroundings<'a> {
+    /// Looks up an environment variable.
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The SQL that `schema` prints.
+    pub schema: &'a str,
+    pub stdout: &'a mut dyn Write,
+    pub stderr: &'a mut dyn Write,
+}
+
+/// Parses `arguments` (without the program's name), answers the commands that only print, and
+/// gives the others with their configuration to `start`. Errors go to stderr in English with one
+/// Indonesian sentence for the operator below.
+pub fn execute(
+    arguments: impl IntoIterator<Item = OsString>,
+    surroundings: &mut Surroundings<'_>,
+    start: impl FnOnce(Task) -> ExitCode,
+) -> ExitCode {
+    let Invocation { command, overrides } = match arguments::parse(arguments) {
+        Ok(invocation) => invocation,
+        Err(error) => return surroundings.fail(&error, ExitCode::Usage),
+    };
+    let printed = match command {
+        Command::Help => arguments::help(),
+        Command::Version => format!("bot-kjp {}\n", env!("CARGO_PKG_VERSION")),
+        Command::Schema => surroundings.schema.to_owned(),
+        Command::Example => config::example(),
+        Command::Run | Command::Pair { .. } | Command::Check => {
+            let config = match Config::load(&overrides, surroundings.variable) {
+                Ok(config) => config,
+                Err(error) => return surroundings.fail(&error, ExitCode::of_config(&error)),
+            };
+            match command {
+                Command::Check => config.report(),
+                Command::Pair { phone } => return start(Task::Pair(config, phone)),
+                _ => return start(Task::Run(config)),
+            }
+        }
+    };
+    surroundings.print(&printed)
+}
+
+impl Surroundings<'_> {
+    fn print(&mut self, text: &str) -> ExitCode {
+        let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+        match written {
+            Ok(()) => ExitCode::Stopped,
+            // `bot-kjp check | head`: the reader has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Stopped,
+            Err(error) => self.fail(&format!("cannot write to stdout: {error}"), ExitCode::InputOutput),
+        }
+    }
+
+    /// Reports `error` and what it means for the operator. With stderr gone too, the exit code is
+    /// all that is left to say it.
+    fn fail(&mut self, error: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
+        let _ = writeln!(self.stderr, "bot-kjp: {error}");
+        if let Some(summary) = wording::summary(code) {
+            let _ = writeln!(self.stderr, "{summary}");
+        }
+        code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program prints for a command line, and its exit code.
+    fn answer(line: &str) -> (ExitCode, String, String) {
+        let (mut stdout, mut stderr) = (vec![], vec![]);
+        let code = execute(
+            line.split_whitespace().map(OsString::from),
+            &mut Surroundings {
+                variable: &|_| None,
+                schema: "create table data_harian ();\n",
+                stdout: &mut stdout,
+                stderr: &mut stderr,
+            },
+            |task| match task {
+                Task::Run(config) if config.settings.data.folder.as_os_str() == "/from/option" => {
+                    ExitCode::Stopped
+                }
+                Task::Pair(_, Some(phone)) if phone.expose() == "6280000000001" => ExitCode::Temporary,
+                task => panic!("unexpected {task:?}"),
+            },
+        );
+        (code, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    }
+
+    #[test]
+    fn commands_that_only_print_start_nothing() {
+        for (line, printed) in [
+            ("--help", arguments::help()),
+            ("--version", concat!("bot-kjp ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
+            ("schema", "create table data_harian ();\n".to_owned()),
+            ("example", config::example()),
+        ] {
+            assert_eq!(answer(line), (ExitCode::Stopped, printed, String::new()), "{line}");
+        }
+    }
+
+    #[test]
+    fn check_reads_the_file_and_prints_what_is_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, "inbox.capacity = 7").unwrap();
+        let (code, printed, _) = answer(&format!("check --config {}", file.display()));
+        assert_eq!(code, ExitCode::Stopped);
+        assert!(printed.contains("inbox.capacity = 7  # line 1\n"), "{printed}");
+
+        std::fs::write(&file, "inbox.capacity = 0").unwrap();
+        let (code, printed, errors) = answer(&format!("check --config {}", file.display()));
+        assert_eq!((code, printed.as_str()), (ExitCode::Configuration, ""));
+        let expected = format!(
+            "bot-kjp: {}:1: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 1024 (messages)\n{}\n",
+            file.display(),
+            wording::summary(ExitCode::Configuration).unwrap()
+        );
+        assert_eq!(errors, expected);
+    }
+
+    #[test]
+    fn run_and_pair_are_started_with_their_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("empty.toml");
+        std::fs::write(&file, "").unwrap();
+        let file = file.display();
+        assert_eq!(answer(&format!("--data /from/option --config {file}")).0, ExitCode::Stopped);
+        assert_eq!(answer(&format!("pair -p 080000000001 -c {file}")).0, ExitCode::Temporary);
+    }
+
+    #[test]
+    fn the_exit_code_tells_a_wrong_command_from_a_missing_file() {
+        assert_eq!(answer("--nonsense").0, ExitCode::Usage);
+        assert_eq!(answer("check --config /nonexistent/config.toml").0, ExitCode::Missing);
+        assert_eq!(answer("check --config /").0, ExitCode::InputOutput);
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_not_an_error() {
+        struct Closed(io::ErrorKind);
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for (kind, code) in [
+            (io::ErrorKind::BrokenPipe, ExitCode::Stopped),
+            (io::ErrorKind::StorageFull, ExitCode::InputOutput),
+        ] {
+            let mut surroundings = Surroundings {
+                variable: &|_| None,
+                schema: "",
+                stdout: &mut Closed(kind),
+                stderr: &mut vec![],
+            };
+            let found = execute(["--help".into()], &mut surroundings, |task| panic!("unexpected {task:?}"));
+            assert_eq!(found, code);
+        }
+    }
+}

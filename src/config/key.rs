@@ -1,0 +1,176 @@
+//! Every key of the configuration file, declared once. The types, the parser, the table in the
+//! README, the annotated example and the output of `bot-kjp check` are made from this list.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::Reader;
+use super::rule::{AbsolutePath, Level, Optional, Rule, Span, Text, Url, WebVersion, Whole};
+
+/// What the address of a Supabase project may be, in the file and in `SUPABASE_URL`.
+pub(super) const SUPABASE_URL: Url = Url { schemes: &["https", "http"], local_only: Some("http") };
+
+/// What a key is worth when nobody sets it, as TOML.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Initial {
+    Default(&'static str),
+    /// Not set; the text is a value for the example file.
+    Unset(&'static str),
+}
+
+/// One key, as text for people.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub section: &'static str,
+    pub name: &'static str,
+    /// `section.name`
+    pub path: &'static str,
+    /// One sentence in English.
+    pub doc: &'static str,
+    /// The same for the operator, in Indonesian.
+    pub penjelasan: &'static str,
+    pub initial: Initial,
+    pub allowed: String,
+}
+
+macro_rules! keys {
+    ($(
+        #[doc = $section_doc:literal]
+        $section:ident: $Section:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                #[penjelasan = $penjelasan:literal]
+                $name:ident: $type:ty = $initial:ident($toml:literal), $rule:expr;
+            )+
+        }
+    )+) => {
+        $(
+            #[doc = $section_doc]
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $Section {
+                $( $(#[doc = $doc])+ pub $name: $type, )+
+            }
+        )+
+
+        /// Everything that the configuration file can say, checked against its bounds.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings {
+            $( #[doc = $section_doc] pub $section: $Section, )+
+        }
+
+        impl Settings {
+            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+                Self {
+                    $( $section: $Section {
+                        $( $name: reader.value(
+                            concat!(stringify!($section), ".", stringify!($name)),
+                            Initial::$initial($toml),
+                            &$rule,
+                        ), )+
+                    }, )+
+                }
+            }
+
+            /// The value of each key as TOML in the order of declaration; `None` = not set.
+            pub(super) fn written(&self) -> Vec<(&'static str, Option<String>)> {
+                vec![$( $( (
+                    concat!(stringify!($section), ".", stringify!($name)),
+                    $rule.toml(&self.$section.$name),
+                ), )+ )+]
+            }
+        }
+
+        /// Every key in the order of declaration.
+        pub(super) fn all() -> Vec<Key> {
+            vec![$( $( Key {
+                section: stringify!($section),
+                name: stringify!($name),
+                path: concat!(stringify!($section), ".", stringify!($name)),
+                doc: concat!($($doc),+).trim_ascii_start(),
+                penjelasan: $penjelasan,
+                initial: Initial::$initial($toml),
+                allowed: $rule.allowed(),
+            }, )+ )+]
+        }
+
+        /// The paths of all keys.
+        pub(super) const PATHS: &[&str] = &[
+            $( $( concat!(stringify!($section), ".", stringify!($name)), )+ )+
+        ];
+
+        /// The names of all sections.
+        pub(super) const SECTIONS: &[&str] = &[$( stringify!($section), )+];
+    };
+}
+
+keys! {
+    /// What the bot must not lose.
+    data: Data {
+        /// Folder of the database with the WhatsApp session and all registrations; `--data DIR`
+        /// wins over it.
+        #[penjelasan = "Folder basis data: sesi WhatsApp dan semua pendaftaran."]
+        folder: PathBuf = Default("\"/var/lib/bot-kjp\""), AbsolutePath;
+    }
+    /// The connection to WhatsApp.
+    whatsapp: WhatsApp {
+        /// Address of WhatsApp's server; changed only for tests.
+        #[penjelasan = "Alamat server WhatsApp; hanya diubah untuk pengujian."]
+        url: String = Default("\"wss://web.whatsapp.com/ws/chat\""),
+            Url { schemes: &["wss", "ws"], local_only: None };
+        /// Name of this device in the phone's list of linked devices; takes effect at the next
+        /// pairing.
+        #[penjelasan = "Nama perangkat ini di daftar perangkat tertaut pada HP; berlaku saat penautan berikutnya."]
+        device_name: String = Default("\"Bot KJP\""), Text { most_characters: 40 };
+        /// Version of WhatsApp Web that the bot claims to be; if not set, it finds the current
+        /// one itself.
+        #[penjelasan = "Versi WhatsApp Web; kosongkan agar bot mencari versi terbaru sendiri."]
+        version: Option<(u32, u32, u32)> = Unset("\"2.3000.1040000000\""), Optional(WebVersion);
+        /// One-time keys kept ready at WhatsApp for people who write for the first time; more
+        /// keys cost memory and start-up time.
+        #[penjelasan = "Jumlah kunci sekali pakai yang disiapkan untuk pengirim baru; makin banyak makin boros memori."]
+        pre_keys: u32 = Default("50"), Whole { least: 5, most: 812, unit: "keys" };
+    }
+    /// How the network is used.
+    network: Network {
+        /// PEM file with certificate authorities trusted besides the built-in ones.
+        #[penjelasan = "Berkas PEM berisi sertifikat CA tambahan yang dipercaya."]
+        ca_file: Option<PathBuf> = Unset("\"/etc/bot-kjp/ca.pem\""), Optional(AbsolutePath);
+    }
+    /// Messages that came in.
+    inbox: Inbox {
+        /// Messages that may wait for their turn; when it is full, WhatsApp keeps the rest.
+        #[penjelasan = "Jumlah pesan masuk yang boleh antre; bila penuh, sisanya disimpan oleh WhatsApp."]
+        capacity: u32 = Default("64"), Whole { least: 1, most: 1024, unit: "messages" };
+    }
+    /// Replies that go out.
+    outbox: Outbox {
+        /// Replies sent to one chat within a second.
+        #[penjelasan = "Jumlah balasan per detik untuk satu percakapan."]
+        per_chat_per_second: u32 = Default("1"), Whole { least: 1, most: 1000, unit: "replies per second" };
+        /// Replies sent to all chats together within a second; WhatsApp blocks numbers that send
+        /// too fast.
+        #[penjelasan = "Jumlah balasan per detik untuk semua percakapan; WhatsApp memblokir nomor yang mengirim terlalu cepat."]
+        total_per_second: u32 = Default("5"), Whole { least: 1, most: 1000, unit: "replies per second" };
+    }
+    /// The shared database; its key is a secret and stays out of this file.
+    supabase: Supabase {
+        /// Address of the Supabase project; if not set, registrations stay on this box. The
+        /// variable `SUPABASE_URL` wins over it.
+        #[penjelasan = "Alamat proyek Supabase; bila kosong, pendaftaran hanya disimpan di perangkat ini."]
+        url: Option<String> = Unset("\"https://nama-proyek.supabase.co\""),
+            Optional(SUPABASE_URL);
+        /// Registrations sent in one request.
+        #[penjelasan = "Jumlah pendaftaran dalam satu kiriman."]
+        batch_rows: u32 = Default("200"), Whole { least: 1, most: 500, unit: "rows" };
+        /// Pause between two requests, so that registrations gather into one.
+        #[penjelasan = "Jeda antara dua kiriman, supaya pendaftaran terkumpul dulu."]
+        interval: Duration = Default("\"2s\""),
+            Span { least: Duration::from_millis(100), most: Duration::from_secs(3600) };
+    }
+    /// What the bot writes about itself.
+    log: Log {
+        /// How much is logged.
+        #[penjelasan = "Banyaknya catatan (log) yang ditulis."]
+        level: log::LevelFilter = Default("\"info\""), Level;
+    }
+}

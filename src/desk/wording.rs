@@ -1,0 +1,696 @@
+//! Every Indonesian sentence of the bot (what each reply must convey: domain §7.2).
+//!
+//! Plain WhatsApp text, `*bold*`. A reply shows nothing of other people, and no personal number but
+//! the sender's own; examples write digits as `X`.
+
+use super::{Conclusion, Reason, Refused, Registered, Reply, Saved};
+use crate::registration::fault::{BirthDateFault, Fault, Field, NameFault};
+use crate::registration::people::MAX_PEOPLE;
+use crate::registration::{Clash, ClashField, Place, Provider, Unreadable, birth_date, card, fields};
+
+/// Longest reply, in characters: WhatsApp takes far more, nobody reads more.
+pub const REPLY_MAX_CHARS: usize = 4000;
+/// Room for the lists of a conclusion together; the rest is for headings and hints.
+const CONCLUSION_LISTS_MAX_CHARS: usize = 3300;
+/// Room for refused people: they need action, so they come first.
+const REFUSED_MAX_CHARS: usize = 1800;
+/// Room for left-over lines.
+const REMAINDER_MAX_CHARS: usize = 300;
+/// What refused and saved people leave at least to the list of today.
+const TODAY_MIN_CHARS: usize = 500;
+/// Room for the list of today when it is asked for.
+const LIST_MAX_CHARS: usize = 3600;
+/// Longest piece of a customer's own text inside a reply, in characters.
+const QUOTE_MAX_CHARS: usize = 40;
+
+const CARD_TYPES: &str = "KJP, LANSIA, RUSUN, DISABILITAS, DASAWISMA, PEKERJA, GURU HONORER, PJLP, KAJ";
+
+const MENU: &str = "Ketik angka:\n*1* Daftar\n*2* Cek data saya\n*6* Bantuan";
+
+/// For replies that are given in any state: in a list of choices, numbers mean something else.
+const COMMANDS: &str = "Ketik *DAFTAR* untuk mendaftar, *BANTUAN* untuk bantuan.";
+
+impl Reply {
+    /// The message to send: never empty, at most [`REPLY_MAX_CHARS`].
+    pub fn text(&self) -> String {
+        match self {
+            Self::Menu => format!("Selamat datang di *Pendaftaran Pangan Bersubsidi*. 🙏\n\n{MENU}"),
+            Self::Greeting => {
+                "Maaf, pesan Bapak/Ibu belum kami pahami. Ketik *1* untuk mendaftar atau *MENU* untuk pilihan lain."
+                    .to_owned()
+            }
+            Self::Help => help(),
+            Self::ProviderMenu { waiting } => format!("{}{}", not_checked_yet(*waiting), provider_menu()),
+            Self::PlaceMenu { provider, waiting } => {
+                format!("{}{}", not_checked_yet(*waiting), place_menu(*provider))
+            }
+            Self::NoSuchChoice(menu) => format!("Maaf, pilihan itu tidak ada.\n\n{}", menu.text()),
+            Self::FormatGuide(place) => format!(
+                "Lokasi: *{}*\n\n{}\n\nSilakan kirim datanya. Ketik *1* untuk lokasi lain, *0* untuk batal.",
+                place_name(place),
+                format_guide(place.provider)
+            ),
+            Self::NotRead { provider, why, waiting } => not_read(*provider, *why, *waiting),
+            Self::Incomplete { provider } => format!(
+                "⚠️ *Data belum lengkap dan belum disimpan.* Kirim semua baris satu orang dalam satu pesan.\n\n{}",
+                format_guide(provider.unwrap_or(Provider::DharmaJaya))
+            ),
+            Self::TooLong => format!(
+                "⚠️ Pesan terlalu panjang, *tidak ada yang disimpan*. Mohon dibagi menjadi beberapa pesan, \
+                 paling banyak {MAX_PEOPLE} orang sekali kirim."
+            ),
+            Self::WaitingFull => "⚠️ Lokasi belum dipilih, jadi *pesan terakhir ini tidak disimpan*. Pilih \
+                 lokasi dahulu, lalu kirim ulang pesan itu."
+                .to_owned(),
+            Self::Left => format!(
+                "Baik, tidak ada langkah yang menunggu. Data yang sudah tersimpan tetap tersimpan.\n\n{MENU}"
+            ),
+            Self::MediaUnread { provider } => format!(
+                "Maaf, gambar dan dokumen tidak dapat kami baca. Mohon ketik datanya sebagai teks.\n\n{}",
+                format_guide(provider.unwrap_or(Provider::DharmaJaya))
+            ),
+            Self::Dropped(next) => format!(
+                "⚠️ Data yang dikirim sebelumnya *tidak disimpan*. Mohon kirim ulang setelah memilih lokasi.\n\n{}",
+                next.text()
+            ),
+            Self::Conclusion(conclusion) => conclusion_text(conclusion),
+            Self::Today(rows) => today(rows),
+        }
+    }
+}
+
+fn provider_name(provider: Provider) -> &'static str {
+    match provider {
+        Provider::PasarJaya => "Pasarjaya",
+        Provider::DharmaJaya => "Dharmajaya",
+        Provider::FoodStation => "Foodstation (Cipinang)",
+    }
+}
+
+fn place_name(place: &Place) -> String {
+    match &place.sub {
+        Some(sub) => format!("{} – {sub}", provider_name(place.provider)),
+        None => provider_name(place.provider).to_owned(),
+    }
+}
+
+fn not_checked_yet(waiting: usize) -> String {
+    match waiting {
+        0 => String::new(),
+        1 => "Pesan diterima, tetapi *belum diperiksa dan belum disimpan*.\n\n".to_owned(),
+        many => format!("{many} pesan diterima, tetapi *belum diperiksa dan belum disimpan*.\n\n"),
+    }
+}
+
+fn provider_menu() -> String {
+    let mut menu = "*Pilih tempat pengambilan* (ketik angkanya):".to_owned();
+    for (number, provider) in (1..).zip(Provider::ALL) {
+        menu.push_str(&format!("\n*{number}* {}", provider_name(provider)));
+        if !provider.places().is_empty() {
+            menu.push_str(&format!(": {}", provider.places().join(", ")));
+        }
+    }
+    menu.push_str("\n*0* Batal");
+    menu
+}
+
+fn place_menu(provider: Provider) -> String {
+    let mut menu = format!("*Pilih lokasi {}* (ketik angkanya):", provider_name(provider));
+    for (number, place) in (1..).zip(provider.places()) {
+        menu.push_str(&format!("\n*{number}* {place}"));
+    }
+    menu.push_str("\n*0* Batal");
+    menu
+}
+
+/// The lines of one person, with an example that the rules would accept were the `X` digits.
+fn format_guide(provider: Provider) -> String {
+    let (order, last) = match provider {
+        Provider::PasarJaya => {
+            ("nama, nomor kartu, nomor KTP (NIK), nomor KK, tanggal lahir", "\n20-01-2015")
+        }
+        Provider::DharmaJaya | Provider::FoodStation => {
+            ("nama, jenis dan nomor kartu, nomor KTP (NIK), nomor KK", "")
+        }
+    };
+    format!(
+        "*Format {}*: {} baris per orang, ditulis ke bawah: {order}.\n\nContoh:\n{}{last}\n\nLebih dari satu orang: \
+         beri baris kosong di antaranya, paling banyak {MAX_PEOPLE} orang sekali kirim.",
+        provider_name(provider),
+        provider.lines_per_person(),
+        EXAMPLE,
+    )
+}
+
+const EXAMPLE: &str = "Ani\nKJP 504948XXXXXXXXXX\nKTP 3171XXXXXXXXXXXX\nKK 3173XXXXXXXXXXXX";
+
+fn help() -> String {
+    format!(
+        "*Bantuan*\n\n\
+         Cara mendaftar: ketik *DAFTAR*, pilih tempat pengambilan, lalu kirim data sebagai teks.\n\n\
+         {}\n\n\
+         Khusus *{}* tambahkan baris kelima: tanggal lahir, misalnya 20-01-2015.\n\n\
+         *Kartu*: diawali {}, {}–{} angka. Jenis kartu ditulis di sebelah nomornya: {CARD_TYPES}.\n\
+         *Aturan*: satu kartu, satu KTP dan satu nama hanya sekali per hari. Nomor KK boleh sama untuk satu \
+         keluarga.\n\n\
+         Ketik *DAFTAR* untuk mendaftar atau ganti lokasi, *CEK* untuk melihat data, *MENU* untuk pilihan, \
+         *BATAL* untuk membatalkan langkah.",
+        format_guide(Provider::DharmaJaya),
+        provider_name(Provider::PasarJaya),
+        card::PREFIX,
+        card::MIN_DIGITS,
+        card::MAX_DIGITS,
+    )
+}
+
+fn not_read(provider: Provider, why: Unreadable, waiting: usize) -> String {
+    let name = provider_name(provider);
+    let lines = provider.lines_per_person();
+    match why {
+        Unreadable::TooManyPeople { people } => format!(
+            "⚠️ Terlalu banyak orang dalam satu kiriman: {people}, paling banyak {MAX_PEOPLE}. *Pesan ini tidak \
+             disimpan*, mohon dibagi menjadi beberapa pesan."
+        ),
+        Unreadable::OtherFormat { lines: sent } => {
+            let (looks, repair) = match provider {
+                Provider::PasarJaya => {
+                    ("4 baris per orang, tanpa tanggal lahir", "tambahkan tanggal lahir di baris kelima")
+                }
+                Provider::DharmaJaya | Provider::FoodStation => {
+                    ("5 baris per orang, dengan tanggal lahir", "hapus baris tanggal lahir")
+                }
+            };
+            let ways = if waiting == 0 {
+                format!("• {repair} lalu kirim ulang, atau\n• ketik *DAFTAR* untuk memilih lokasi lain.")
+            } else {
+                format!(
+                    "• pilih tempat lain dengan mengetik angkanya, atau\n• ketik *0*, {repair}, lalu kirim ulang.\n\n{}",
+                    provider_menu()
+                )
+            };
+            format!(
+                "⚠️ *Jumlah baris tidak sesuai, belum ada yang disimpan dari pesan ini.*\n\n*{name}* memerlukan {lines} \
+                 baris per orang. Yang dikirim: {sent} baris, tampaknya {looks}.\n\n{ways}"
+            )
+        }
+    }
+}
+
+fn conclusion_text(conclusion: &Conclusion) -> String {
+    let Conclusion { place, saved, refused, remainder, today } = conclusion;
+    let failed = refused.len() + usize::from(!remainder.is_empty());
+    let name = place_name(place);
+    let mut sections = vec![match (saved.len(), failed) {
+        (count, 0) => format!("✅ *Pendaftaran berhasil*: {count} orang di *{name}*."),
+        (0, count) => {
+            format!("❌ *Belum ada data yang tersimpan*: {count} data perlu diperbaiki (*{name}*).")
+        }
+        (stored, count) => format!(
+            "⚠️ *Hanya sebagian yang tersimpan* di *{name}*: {stored} tersimpan, {count} belum. Total hari ini: {}.",
+            today.len()
+        ),
+    }];
+    // Room is given out by importance, the lists are shown in the order of the story.
+    let mut room = CONCLUSION_LISTS_MAX_CHARS;
+    let mut list = |items: Vec<String>, leave: usize, at_most: usize| {
+        let list = bounded(&items, at_most.min(room.saturating_sub(leave)));
+        room = room.saturating_sub(list.chars().count());
+        list
+    };
+    let refused_list = list(refused.iter().map(refused_lines).collect(), 0, REFUSED_MAX_CHARS);
+    let rest = remainder.iter().map(|line| format!("> {}", quoted(line.expose()))).collect();
+    let remainder_list = list(rest, 0, REMAINDER_MAX_CHARS);
+    let saved_list = list(saved.iter().map(saved_line).collect(), TODAY_MIN_CHARS, usize::MAX);
+    let rows = (1..).zip(today).map(|(number, row)| today_line(number, row)).collect();
+    let today_list = list(rows, 0, usize::MAX);
+    if !saved.is_empty() {
+        sections.push(format!("*Tersimpan:*\n{saved_list}"));
+    }
+    if !refused.is_empty() {
+        sections.push(format!("*Belum tersimpan:*\n{refused_list}"));
+    }
+    if !remainder.is_empty() {
+        let lines = place.provider.lines_per_person();
+        sections
+            .push(format!("*Baris sisa yang belum lengkap* (satu orang {lines} baris):\n{remainder_list}"));
+    }
+    if !today.is_empty() {
+        sections.push(format!("*Data Anda hari ini ({}):*\n{today_list}", today.len()));
+    }
+    if failed > 0 {
+        sections.push("Mohon perbaiki, lalu kirim ulang *hanya* data yang belum tersimpan.".to_owned());
+    }
+    if refused.iter().any(belongs_to_another) {
+        sections.push(
+            "Jika data itu milik Anda tetapi terdaftar lewat nomor lain, silakan hubungi admin.".to_owned(),
+        );
+    }
+    sections.push(
+        if saved.is_empty() {
+            "Ketik *2* untuk cek data, *1* untuk lokasi lain, *6* untuk bantuan."
+        } else {
+            "Masih ada? Silakan kirim lagi. Ketik *2* untuk cek data, *1* untuk lokasi lain."
+        }
+        .to_owned(),
+    );
+    sections.join("\n\n")
+}
+
+fn saved_line(saved: &Saved) -> String {
+    let kind = saved.jenis_kartu.map_or("kartu", |kind| kind.stored());
+    let mut line = format!("• {} – {kind} {}", quoted(&saved.nama), saved.kjp.expose());
+    if saved.corrected {
+        line.push_str(&format!(" (jenis kartu disesuaikan otomatis menjadi {kind})"));
+    }
+    line
+}
+
+fn refused_lines(refused: &Refused) -> String {
+    let number = refused.entry + 1;
+    let name = quoted(refused.nama.expose());
+    let mut lines = match name.as_str() {
+        "" => format!("• *Data ke-{number}*"),
+        name => format!("• *{name}* (data ke-{number})"),
+    };
+    for reason in &refused.reasons {
+        lines.push_str(&format!("\n   - {}", reason_text(reason)));
+    }
+    lines
+}
+
+fn belongs_to_another(refused: &Refused) -> bool {
+    refused.reasons.iter().any(|reason| matches!(reason, Reason::Clash(clash) if !clash.own))
+}
+
+fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::Nama => "Nama",
+        Field::NoKjp => "Nomor kartu",
+        Field::NoKtp => "Nomor KTP (NIK)",
+        Field::NoKk => "Nomor KK",
+        Field::TanggalLahir => "Tanggal lahir",
+    }
+}
+
+fn reason_text(reason: &Reason) -> String {
+    match reason {
+        Reason::Fault(fault) => fault_text(fault),
+        Reason::Clash(clash) => clash_text(clash),
+        Reason::NotStored => "Belum dapat disimpan. Mohon kirim ulang.".to_owned(),
+    }
+}
+
+fn fault_text(fault: &Fault) -> String {
+    match fault {
+        Fault::Missing(field) => format!("{} kosong.", field_name(*field)),
+        Fault::Length { field, digits } => length_text(*field, *digits),
+        Fault::CardPrefix => format!("Nomor kartu harus diawali {} (semua jenis kartu).", card::PREFIX),
+        Fault::CardTypeInvalid { written } => {
+            format!("Jenis kartu \"{}\" tidak dikenal. Yang berlaku: {CARD_TYPES}.", quoted(written))
+        }
+        Fault::CardTypeUnknown => {
+            format!(
+                "Tulis jenis kartu di sebelah nomornya ({CARD_TYPES}), misalnya: LANSIA 504948XXXXXXXXXX."
+            )
+        }
+        Fault::KkBeforeKtp => "Urutan terbalik: baris ketiga nomor KTP, baris keempat nomor KK.".to_owned(),
+        Fault::Equal { field, other } => format!(
+            "{} sama dengan {}; keduanya harus berbeda.",
+            field_name(*field),
+            match other {
+                Field::NoKjp => "nomor kartu",
+                Field::NoKtp => "nomor KTP (NIK)",
+                Field::NoKk => "nomor KK",
+                Field::Nama => "nama",
+                Field::TanggalLahir => "tanggal lahir",
+            }
+        ),
+        Fault::Name(NameFault::NoLetters) => "Nama harus ditulis dengan huruf A–Z.".to_owned(),
+        Fault::Name(NameFault::HoldsNumber) => {
+            "Baris nama berisi nomor. Tulis nama saja, setiap nomor di barisnya sendiri.".to_owned()
+        }
+        Fault::Name(NameFault::TooLong) => {
+            format!("Nama terlalu panjang, paling banyak {} huruf.", fields::NAME_MAX_CHARS)
+        }
+        Fault::BirthDate(BirthDateFault::Unreadable) => {
+            "Tanggal lahir tidak terbaca. Tulis hari-bulan-tahun, misalnya 20-01-2015.".to_owned()
+        }
+        Fault::BirthDate(BirthDateFault::NoSuchDay) => {
+            "Tanggal lahir tidak ada di kalender. Mohon periksa hari dan bulannya.".to_owned()
+        }
+        Fault::BirthDate(BirthDateFault::Future) => {
+            "Tanggal lahir ada di masa depan. Mohon periksa tahunnya.".to_owned()
+        }
+        Fault::BirthDate(BirthDateFault::TooEarly) => {
+            format!("Tahun lahir sebelum {}. Mohon periksa tahunnya.", birth_date::EARLIEST_YEAR)
+        }
+        Fault::Repeats { field, entry } => {
+            format!("{} sama dengan data ke-{} di pesan ini.", field_name(*field), entry + 1)
+        }
+    }
+}
+
+fn length_text(field: Field, digits: usize) -> String {
+    let (min, max) = match field {
+        Field::NoKjp => (card::MIN_DIGITS, card::MAX_DIGITS),
+        _ => (fields::NIK_DIGITS, fields::NIK_DIGITS),
+    };
+    let name = field_name(field);
+    let wanted = if min == max { format!("{min}") } else { format!("{min}–{max}") };
+    if digits < min {
+        format!("{name} kurang {} angka (terbaca {digits}, harus {wanted}).", min - digits)
+    } else {
+        format!("{name} kelebihan {} angka (terbaca {digits}, harus {wanted}).", digits.saturating_sub(max))
+    }
+}
+
+/// Only the sender's own earlier registration is named (domain §5, NEW).
+fn clash_text(clash: &Clash) -> String {
+    let what = match clash.field {
+        ClashField::Kjp => "Nomor kartu",
+        ClashField::Ktp => "Nomor KTP (NIK)",
+        ClashField::Nama => "Nama",
+    };
+    match (clash.field, clash.own) {
+        (ClashField::Nama, _) => {
+            format!(
+                "{what} ini sudah Anda pakai hari ini. Gunakan nama lain atau tambahkan angka, misalnya \"Ani 2\"."
+            )
+        }
+        (_, true) => {
+            format!("{what} ini sudah Anda daftarkan hari ini atas nama *{}*.", quoted(&clash.earlier_nama))
+        }
+        (_, false) => format!("{what} ini sudah didaftarkan hari ini oleh nomor WhatsApp lain."),
+    }
+}
+
+fn today_line(number: usize, row: &Registered) -> String {
+    let kind = row.jenis_kartu.as_deref().unwrap_or("kartu");
+    format!("{number}. {} – {kind} {} – {}", quoted(&row.nama), row.kjp.expose(), quoted(&row.lokasi))
+}
+
+fn today(rows: &[Registered]) -> String {
+    if rows.is_empty() {
+        return format!("Belum ada data yang Anda daftarkan hari ini. {COMMANDS}");
+    }
+    let items: Vec<String> = (1..).zip(rows).map(|(number, row)| full_row(number, row)).collect();
+    format!("*Data Anda hari ini: {} orang*\n\n{}\n\n{COMMANDS}", rows.len(), bounded(&items, LIST_MAX_CHARS))
+}
+
+fn full_row(number: usize, row: &Registered) -> String {
+    let kind = row.jenis_kartu.as_deref().unwrap_or("Kartu");
+    let mut text = format!(
+        "{number}. *{}*\n   {kind} {}\n   KTP {}\n   KK {}",
+        quoted(&row.nama),
+        row.kjp.expose(),
+        row.ktp.expose(),
+        row.kk.expose()
+    );
+    if let Some(born) = row.tanggal_lahir {
+        text.push_str(&format!("\n   Lahir {}", born.strftime("%d-%m-%Y")));
+    }
+    text.push_str(&format!("\n   {}", quoted(&row.lokasi)));
+    text
+}
+
+/// A customer's own text inside a reply: one line, bounded, without characters that would turn the
+/// rest of the reply bold.
+fn quoted(text: &str) -> String {
+    let plain = text.replace(['*', '~', '`', '\n'], "");
+    if plain.chars().count() <= QUOTE_MAX_CHARS {
+        return plain;
+    }
+    let kept: String = plain.chars().take(QUOTE_MAX_CHARS - 1).collect();
+    format!("{kept}…")
+}
+
+/// As many items as fit into `max_chars`, one per line; the others are counted.
+fn bounded(items: &[String], max_chars: usize) -> String {
+    let mut list = String::new();
+    let mut chars = 0;
+    for (shown, item) in items.iter().enumerate() {
+        chars += item.chars().count() + 1;
+        if chars > max_chars {
+            return format!("{list}… dan {} lagi", items.len() - shown);
+        }
+        list.push_str(item);
+        list.push('\n');
+    }
+    list.truncate(list.trim_end().len());
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::{Action, Content, Message, State, Submission, conclude, conclude_list, step};
+    use crate::personal::{CardNumber, Kk, Nik};
+    use crate::registration::{Outcome, people};
+    use jiff::civil::{Date, date};
+    use proptest::prelude::*;
+
+    const TODAY: Date = date(2026, 11, 24);
+    const ANI: &str = "Ani\nKJP 5049488500000000\n3171010101900000\n3171010101100000";
+
+    fn row(number: usize) -> Registered {
+        Registered {
+            nama: format!("Nama yang sangat panjang sekali untuk orang nomor {number}"),
+            kjp: CardNumber::new(format!("5049488500{number:04}0000")),
+            jenis_kartu: Some("GURU HONORER".into()),
+            ktp: Nik::new(format!("31710101{number:04}0000")),
+            kk: Kk::new("3171010101100000"),
+            tanggal_lahir: Some(date(2015, 1, 20)),
+            lokasi: "PASARJAYA - Mini DC Kec. Cengkareng".into(),
+        }
+    }
+
+    fn every_fault() -> Vec<Fault> {
+        let fields = [Field::Nama, Field::NoKjp, Field::NoKtp, Field::NoKk, Field::TanggalLahir];
+        let mut faults: Vec<Fault> = fields.map(Fault::Missing).into();
+        faults.extend(fields.map(|field| Fault::Repeats { field, entry: 28 }));
+        faults.extend(fields.map(|other| Fault::Equal { field: Field::NoKk, other }));
+        for field in [Field::NoKjp, Field::NoKtp, Field::NoKk] {
+            faults.extend([15, 19].map(|digits| Fault::Length { field, digits }));
+        }
+        faults.extend([NameFault::HoldsNumber, NameFault::NoLetters, NameFault::TooLong].map(Fault::Name));
+        faults.extend(
+            [
+                BirthDateFault::Unreadable,
+                BirthDateFault::NoSuchDay,
+                BirthDateFault::Future,
+                BirthDateFault::TooEarly,
+            ]
+            .map(Fault::BirthDate),
+        );
+        faults.extend([
+            Fault::CardPrefix,
+            Fault::CardTypeInvalid { written: "x".repeat(5000) },
+            Fault::CardTypeUnknown,
+            Fault::KkBeforeKtp,
+        ]);
+        faults
+    }
+
+    fn clash(field: ClashField, own: bool) -> Clash {
+        Clash { field, own, earlier_nama: "Wati".into() }
+    }
+
+    /// A conclusion with `saved` and `refused` people; every refused one has the five longest faults
+    /// that one person can have.
+    fn conclusion(saved: usize, refused: usize, rest: usize, today: usize) -> Reply {
+        let mut faults = every_fault();
+        faults.sort_by_key(|fault| std::cmp::Reverse(fault_text(fault).len()));
+        let reasons: Vec<Reason> = faults.into_iter().take(5).map(Reason::Fault).collect();
+        let one = |number: usize| row(number);
+        Reply::Conclusion(Conclusion {
+            place: Provider::PasarJaya.place(3).unwrap(),
+            saved: (0..saved)
+                .map(|number| Saved {
+                    nama: one(number).nama,
+                    kjp: one(number).kjp,
+                    jenis_kartu: Some(crate::registration::CardType::GuruHonorer),
+                    corrected: true,
+                })
+                .collect(),
+            refused: (0..refused)
+                .map(|entry| Refused {
+                    entry,
+                    nama: one(entry).nama.into(),
+                    reasons: [reasons.clone(), vec![Reason::Clash(clash(ClashField::Kjp, false))]].concat(),
+                })
+                .collect(),
+            remainder: vec!["x".repeat(5000).into(); rest],
+            today: (0..today).map(row).collect(),
+        })
+    }
+
+    fn every_reply() -> Vec<Reply> {
+        let mut replies = vec![
+            Reply::Menu,
+            Reply::Greeting,
+            Reply::Help,
+            Reply::TooLong,
+            Reply::WaitingFull,
+            Reply::Left,
+            Reply::Today(Vec::new()),
+            Reply::Today((0..1000).map(row).collect()),
+        ];
+        for waiting in 0..3 {
+            replies.push(Reply::ProviderMenu { waiting });
+            for provider in Provider::ALL {
+                replies.push(Reply::PlaceMenu { provider, waiting });
+                for why in [Unreadable::OtherFormat { lines: 20 }, Unreadable::TooManyPeople { people: 99 }] {
+                    replies.push(Reply::NotRead { provider, why, waiting });
+                }
+            }
+        }
+        for provider in Provider::ALL {
+            let place = Place { provider, sub: provider.places().first().map(|name| (*name).to_owned()) };
+            replies.push(Reply::FormatGuide(place));
+        }
+        for provider in Provider::ALL.map(Some).into_iter().chain([None]) {
+            replies.extend([Reply::Incomplete { provider }, Reply::MediaUnread { provider }]);
+        }
+        for (saved, refused, rest, today) in
+            [(1, 0, 0, 1), (0, 1, 0, 0), (0, 0, 3, 0), (30, 0, 0, 500), (0, 30, 20, 500), (15, 15, 20, 500)]
+        {
+            replies.push(conclusion(saved, refused, rest, today));
+        }
+        let wrapped: Vec<Reply> =
+            replies.iter().map(|reply| Reply::Dropped(Box::new(reply.clone()))).collect();
+        let menu = Reply::ProviderMenu { waiting: 2 };
+        [replies, wrapped, vec![Reply::NoSuchChoice(Box::new(menu))]].concat()
+    }
+
+    /// Runs of 16 or more digits.
+    fn long_numbers(text: &str) -> Vec<&str> {
+        text.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() >= 16).collect()
+    }
+
+    #[test]
+    fn every_reply_says_something_and_is_short_enough_to_be_read() {
+        for reply in every_reply() {
+            let text = reply.text();
+            assert!(!text.trim().is_empty());
+            let chars = text.chars().count();
+            assert!(chars <= REPLY_MAX_CHARS, "{chars} characters:\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_reply_without_data_shows_a_number_that_could_be_somebodys() {
+        for reply in every_reply() {
+            if !matches!(reply, Reply::Conclusion(_) | Reply::Today(_) | Reply::Dropped(_)) {
+                assert_eq!(long_numbers(&reply.text()), [""; 0], "{reply:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_of_every_guide_would_be_accepted() {
+        for provider in Provider::ALL {
+            let guide = format_guide(provider);
+            let example = guide.split("Contoh:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+            let reading = people::read(provider, [example.replace('X', "0").as_str()], TODAY).unwrap();
+            assert!(reading.entries[0].verdict.is_ok(), "{provider:?}: {reading:?}");
+            assert!(reading.remainder.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_in_its_own_words() {
+        let mut told: Vec<String> = every_fault().iter().map(fault_text).collect();
+        told.extend([ClashField::Kjp, ClashField::Ktp].map(|field| clash_text(&clash(field, false))));
+        told.extend(
+            [ClashField::Kjp, ClashField::Ktp, ClashField::Nama].map(|field| clash_text(&clash(field, true))),
+        );
+        let all = told.len();
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), all);
+        assert!(length_text(Field::NoKjp, 14).contains("kurang 2 angka"));
+        assert!(length_text(Field::NoKtp, 17).contains("kelebihan 1 angka"));
+    }
+
+    #[test]
+    fn a_stranger_is_never_named() {
+        for field in [ClashField::Kjp, ClashField::Ktp, ClashField::Nama] {
+            assert!(!clash_text(&clash(field, false)).contains("Wati"));
+        }
+        assert!(clash_text(&clash(ClashField::Ktp, true)).contains("Wati"));
+        let refused = |own| {
+            let reasons = vec![Reason::Clash(clash(ClashField::Ktp, own))];
+            vec![Refused { entry: 0, nama: "Ani".into(), reasons }]
+        };
+        let text = |own| {
+            let place = Provider::DharmaJaya.place(1).unwrap();
+            let (saved, remainder, today) = (vec![], vec![], vec![]);
+            Reply::Conclusion(Conclusion { place, saved, refused: refused(own), remainder, today }).text()
+        };
+        assert!(text(false).contains("admin") && !text(true).contains("admin"));
+    }
+
+    #[test]
+    fn waiting_data_is_never_called_saved_or_valid() {
+        for reply in [
+            Reply::ProviderMenu { waiting: 1 },
+            Reply::PlaceMenu { provider: Provider::DharmaJaya, waiting: 2 },
+        ] {
+            assert!(reply.text().contains("belum diperiksa dan belum disimpan"));
+        }
+    }
+
+    #[test]
+    fn a_conclusion_counts_what_it_does_not_show() {
+        let text = conclusion(15, 15, 1, 40).text();
+        assert!(text.contains("15 tersimpan, 16 belum. Total hari ini: 40."), "{text}");
+        assert_eq!(text.matches("… dan ").count(), 3, "{text}");
+        let whole_success = conclusion(15, 0, 0, 1).text();
+        assert!(!whole_success.contains("… dan "), "{whole_success}");
+        assert_eq!(bounded(&["a".into(), "b".into(), "c".into()], 4), "a\nb\n… dan 1 lagi");
+        assert_eq!(bounded(&["a".into(), "b".into()], 4), "a\nb");
+    }
+
+    #[test]
+    fn a_name_cannot_change_the_look_of_a_reply() {
+        assert_eq!(quoted("*Ani*\n~x~`"), "Anix");
+        assert_eq!(quoted(&"é".repeat(50)).chars().count(), QUOTE_MAX_CHARS);
+    }
+
+    proptest! {
+        #[test]
+        fn replies_hold_only_numbers_of_the_sender(
+            written in "([ -~]{0,20}\n){0,8}|([0-9]{14,19}\n){4,40}",
+            place in any::<bool>(),
+            own in any::<bool>(),
+        ) {
+            let state = if place { State::Ready { place: Provider::DharmaJaya.place(1).unwrap() } } else { State::Idle };
+            let message = Message { at: 1_795_496_400, content: Content::Text(written.as_str().into()) };
+            let reply = match step(&state, message.at, &message).action {
+                Action::Reply(reply) => reply,
+                Action::Ignore => return Ok(()),
+                Action::ListToday { .. } => conclude_list(Vec::new()),
+                Action::Register(submission) => {
+                    let clash = Outcome::Duplicate(clash(ClashField::Ktp, own));
+                    conclude(&submission, &vec![clash; submission.people().count()], &[])
+                }
+            };
+            let text = reply.text();
+            prop_assert!(!text.is_empty() && text.chars().count() <= REPLY_MAX_CHARS);
+            for number in long_numbers(&text) {
+                prop_assert!(written.contains(number));
+            }
+        }
+    }
+
+    #[test]
+    fn the_reply_to_a_whole_success_shows_people_total_and_what_to_do_next() {
+        let place = Provider::DharmaJaya.place(4).unwrap();
+        let people::Reading { entries, remainder } = people::read(place.provider, [ANI], TODAY).unwrap();
+        let submission = Submission { place, day: TODAY, entries, remainder };
+        let text = conclude(&submission, &[Outcome::Stored], &[row(1), row(2)]).text();
+        for part in ["berhasil", "1 orang", "Cakung", "Ani", "KJP 5049488500000000", "hari ini (2)", "*2*"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! TLS for every connection of the process: one configuration, one set of root certificates.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_rustls::TlsConnector;
+use futures_rustls::client::TlsStream;
+use futures_rustls::rustls::client::Resumption;
+use futures_rustls::rustls::crypto::ring;
+use futures_rustls::rustls::pki_types::pem::{self, PemObject};
+use futures_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use futures_rustls::rustls::{self, ClientConfig, RootCertStore};
+use smol::net::TcpStream;
+
+use super::deadline::within;
+
+/// Sessions kept for quick reconnects. The bot talks to WhatsApp and to Supabase.
+const KEPT_SESSIONS: usize = 4;
+
+/// Time for a handshake. Three round trips over a slow mobile line take a tenth of it.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Longest file of extra root certificates, in bytes; all of Mozilla's have 220 KB.
+const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Why TLS cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("the certificate file {} was not read ({source}); check the path and its permissions", path.display())]
+    CaFile { path: PathBuf, source: io::Error },
+    #[error("the certificate file {} is not PEM ({source}); replace it", path.display())]
+    CaPem { path: PathBuf, source: pem::Error },
+    #[error("a certificate in {} cannot be used ({source}); replace it", path.display())]
+    CaCertificate { path: PathBuf, source: rustls::Error },
+    #[error("the certificate file {} holds no certificate; replace it", path.display())]
+    CaEmpty { path: PathBuf },
+    #[error("no TLS configuration ({0}); this is a bug")]
+    Setup(rustls::Error),
+    #[error("`{host}` is no name that a certificate can have; check the address in the configuration")]
+    BadName { host: String },
+    #[error("no TLS with `{host}` ({source}); check the clock, and who answers in its place")]
+    Handshake { host: String, source: io::Error },
+    #[error("`{host}` did not finish the TLS handshake within {} s; check the network", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout { host: String },
+}
+
+/// Mozilla's root certificates, which are part of this binary, and those of the PEM file
+/// `extra_ca` (at most 1 MiB) if given. TLS 1.2 and 1.3.
+pub fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = extra_ca {
+        add_file(&mut roots, path)?;
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(KEPT_SESSIONS);
+    Ok(Arc::new(config))
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_CA_FILE_BYTES).read_to_end(&mut bytes))
+        .map_err(|source| TlsError::CaFile { path: path.to_owned(), source })?;
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        let certificate = certificate.map_err(|source| TlsError::CaPem { path: path.to_owned(), source })?;
+        roots.add(certificate).map_err(|source| TlsError::CaCertificate { path: path.to_owned(), source })?;
+    }
+    if roots.len() == before {
+        return Err(TlsError::CaEmpty { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// The name that `host` (a DNS name, or an address with or without brackets) must prove to have.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::BadName { host: host.to_owned() })
+}
+
+/// Makes `stream` a TLS connection to `host`, whose certificate must be valid for that name.
+pub async fn handshake(
+    config: &Arc<ClientConfig>,
+    host: &str,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, TlsError> {
+    let name = server_name(host)?;
+    within(HANDSHAKE_TIMEOUT, TlsConnector::from(config.clone()).connect(name, stream))
+        .await
+        .ok_or_else(|| TlsError::Timeout { host: host.to_owned() })?
+        .map_err(|source| TlsError::Handshake { host: host.to_owned(), source })
+}

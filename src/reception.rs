@@ -1,0 +1,147 @@
+//! The reception: takes deliveries from the inbox, lets the desk decide and keeps the effects.
+//!
+//! All deliveries that wait share one transaction: message seen, conversation, registrations and
+//! replies are durable together or not at all. Only then does the inbox acknowledge to WhatsApp.
+
+use async_channel::Receiver;
+use jiff::civil::Date;
+use rusqlite::Connection;
+
+use crate::bell::Bell;
+use crate::desk::{self, Action, Registered, Reply, State, Submission};
+use crate::ledger::registration::{NewRegistration, Sender};
+use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
+use crate::whatsapp::inbox::{Delivery, Incoming};
+use crate::supabase::sync::SyncBell;
+use crate::whatsapp::outbox::reply_id;
+
+/// Messages that share one transaction at most: bounds how long the executor is busy with one
+/// commit.
+const MAX_MESSAGES_PER_COMMIT: usize = 512;
+
+/// Works until the inbox closes.
+pub struct Reception {
+    pub database: Database,
+    pub inbox: Receiver<Delivery>,
+    /// Rung when replies were committed.
+    pub outbox_bell: Bell,
+    /// Rung when registrations were committed.
+    pub sync_bell: SyncBell,
+}
+
+impl Reception {
+    pub async fn run(self) {
+        while let Ok(first) = self.inbox.recv().await {
+            let mut deliveries = vec![first];
+            let mut messages = deliveries[0].messages.len();
+            while messages < MAX_MESSAGES_PER_COMMIT
+                && let Ok(next) = self.inbox.try_recv()
+            {
+                messages += next.messages.len();
+                deliveries.push(next);
+            }
+            self.receive_together(deliveries).await;
+        }
+    }
+
+    async fn receive_together(&self, deliveries: Vec<Delivery>) {
+        let together = self.database.write(|tx| {
+            deliveries.iter().flat_map(|delivery| &delivery.messages).try_for_each(|message| receive(tx, message))
+        });
+        if let Err(error) = together.await {
+            log::error!("reception: {} deliveries not kept: {error}; each is tried alone", deliveries.len());
+            // One message that the ledger refuses must not hold up the others for ever.
+            for delivery in deliveries {
+                let alone =
+                    self.database.write(|tx| delivery.messages.iter().try_for_each(|message| receive(tx, message)));
+                let outcome = alone.await;
+                if let Err(error) = &outcome {
+                    log::error!("reception: a delivery was not kept and stays with WhatsApp: {error}");
+                }
+                delivery.finish(outcome);
+            }
+        } else {
+            for delivery in deliveries {
+                delivery.finish(Ok(()));
+            }
+        }
+        self.outbox_bell.ring();
+        self.sync_bell.ring();
+    }
+}
+
+/// Everything that one message does to the ledger. A message that was received before does
+/// nothing: (chat, sender, id) decides.
+fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
+    let Incoming { chat, sender, message_id, .. } = incoming;
+    let message = &incoming.message;
+    if !inbound::remember(tx, chat, sender.expose(), message_id, message.at)? {
+        log::debug!("reception: message {message_id} came again");
+        return Ok(());
+    }
+    // Known by the sender, not by the chat: the same person has two addresses.
+    let (state, last_at) = match conversation::load(tx, sender.expose())? {
+        Some((json, at)) => (State::restore(&json), at),
+        None => (State::default(), message.at),
+    };
+    let step = desk::step(&state, last_at, message);
+    conversation::save(tx, sender.expose(), &step.state.to_json(), message.at)?;
+    let reply = match step.action {
+        Action::Ignore => return Ok(()),
+        Action::Reply(reply) => reply,
+        Action::ListToday { day } => desk::conclude_list(today(tx, sender, day)?),
+        Action::Register(submission) => register(tx, incoming, &submission)?,
+    };
+    outbox::enqueue(
+        tx,
+        &outbox::Reply {
+            chat: chat.clone(),
+            wa_message_id: reply_id(chat, sender.expose(), message_id),
+            text: reply.text(),
+            at: message.at,
+        },
+    )
+}
+
+/// Offers the people of a submission to the ledger, one by one, and concludes.
+fn register(tx: &Connection, incoming: &Incoming, submission: &Submission) -> Result<Reply, LedgerError> {
+    let Incoming { chat, sender, message_id, push_name, message } = incoming;
+    let outcomes = submission
+        .people()
+        .zip(0..)
+        .map(|(person, index)| {
+            registration::insert(
+                tx,
+                &NewRegistration {
+                    chat,
+                    sender,
+                    sender_name: push_name.as_deref(),
+                    message_id,
+                    index,
+                    day: submission.day,
+                    received_at: message.at,
+                    place: &submission.place,
+                    person,
+                },
+            )
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(desk::conclude(submission, &outcomes, &today(tx, sender, submission.day)?))
+}
+
+/// The sender's rows of a day, as the desk shows them.
+fn today(tx: &Connection, sender: &Sender, day: Date) -> Result<Vec<Registered>, LedgerError> {
+    let rows = registration::of_day(tx, sender, day)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Registered {
+            nama: row.nama,
+            kjp: row.kjp,
+            jenis_kartu: row.jenis_kartu,
+            ktp: row.ktp,
+            kk: row.kk,
+            tanggal_lahir: row.tanggal_lahir,
+            lokasi: row.lokasi,
+        })
+        .collect())
+}

@@ -1,0 +1,385 @@
+//! Carries registrations from the ledger to Supabase, one batch at a time.
+//!
+//! A row leaves the queue only by a verdict about that very row. Everything else (no line, a lost
+//! answer, a wrong key) leaves it pending, and sending it again is harmless because the server knows
+//! its key. Nothing here stands in the way of a reply: requests run on the worker thread, and the
+//! ledger is touched only to read a batch and to write down its verdicts.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_listener::{Event, EventListener};
+use futures_lite::future::race;
+use smol::Timer;
+
+use super::client::{Answer, Client, MAX_BATCH_ROWS};
+use super::verdict::{Action, Reason, Verdict, judge};
+use crate::clock;
+use crate::ledger::registration::RowKey;
+use crate::ledger::sync_queue::{self, RowVerdict};
+use crate::ledger::{Database, LedgerError};
+use crate::net::link::Link;
+
+/// How often and how much is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Rows per request, at most [`MAX_BATCH_ROWS`].
+    pub batch_rows: u32,
+    /// Rest after a batch that emptied the queue: what comes meanwhile travels together.
+    pub interval: Duration,
+    /// Upper end of the first random delay after a failure; it doubles with each further one.
+    pub first_retry: Duration,
+    /// Upper end of the longest random delay. After an outage rows wait at most this long.
+    pub max_retry: Duration,
+    /// Time between attempts when only a person can help. Each of them is refused work for the
+    /// server, and one is needed to see that the repair was made.
+    pub probe: Duration,
+    /// Time between looks at the queue when nobody rings: a safety net.
+    pub idle_check: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            batch_rows: MAX_BATCH_ROWS,
+            interval: Duration::from_secs(2),
+            first_retry: Duration::from_secs(1),
+            max_retry: Duration::from_secs(5 * 60),
+            probe: Duration::from_secs(15 * 60),
+            idle_check: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The longest `Retry-After` that is believed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// Rung by whoever has made registrations durable. Rings while sync is busy are not lost: it looks
+/// at the queue again before it waits.
+#[derive(Clone, Default)]
+pub struct SyncBell(Arc<Event>);
+
+impl SyncBell {
+    pub fn ring(&self) {
+        self.0.notify(usize::MAX);
+    }
+
+    fn listen(&self) -> EventListener {
+        self.0.listen()
+    }
+}
+
+/// How the way to Supabase stands, for the status page and alerts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// The last request got its verdicts, or none was made yet.
+    #[default]
+    Working,
+    /// The last `failures` requests failed in a way that passes.
+    Retrying { since: Instant, failures: u32, reason: Reason },
+    /// A person has to do something.
+    NeedsOperator { since: Instant, action: Action },
+    /// The server does not understand the bot.
+    Broken { since: Instant, reason: Reason },
+}
+
+/// Handle to the one [`Standing`]; clones share it. Sync is its only writer.
+#[derive(Clone, Default)]
+pub struct SyncStatus(Arc<Mutex<Standing>>);
+
+impl SyncStatus {
+    pub fn get(&self) -> Standing {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs when the kind changes, not each attempt.
+    fn set(&self, standing: Standing) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = match (&*current, &standing) {
+            (Standing::NeedsOperator { action: old, .. }, Standing::NeedsOperator { action: new, .. }) => {
+                old == new
+            }
+            (old, new) => std::mem::discriminant(old) == std::mem::discriminant(new),
+        };
+        if !same {
+            match &standing {
+                Standing::Working => log::info!("supabase: registrations are being stored again"),
+                Standing::Retrying { reason, .. } => {
+                    log::warn!("supabase: {reason}; registrations wait and are sent again");
+                }
+                Standing::NeedsOperator { action, .. } => {
+                    log::error!("supabase: {action}; registrations wait")
+                }
+                Standing::Broken { reason, .. } => {
+                    log::error!(
+                        "supabase: the server refuses the bot's request ({reason}); registrations wait"
+                    );
+                }
+            }
+        }
+        *current = standing;
+    }
+}
+
+/// Everything that sync works with.
+pub struct Sync {
+    pub database: Database,
+    pub client: Client,
+    pub link: Link,
+    pub bell: SyncBell,
+    pub status: SyncStatus,
+    pub pace: Pace,
+    /// Source of randomness for delays.
+    pub random: fn() -> u64,
+}
+
+/// What to do after a request.
+enum Next {
+    /// More rows wait.
+    Continue,
+    Rest(Duration),
+}
+
+/// How the last requests went.
+struct Course {
+    /// Rows of the next request.
+    rows: u32,
+    /// Failed requests in a row.
+    failures: u32,
+    /// When the present trouble began.
+    since: Instant,
+}
+
+/// Runs until it is dropped. A request under way then ends on its own; its rows stay pending and are
+/// sent again by the next run.
+pub async fn run(sync: Sync) -> Infallible {
+    let mut course = Course { rows: sync.pace.batch_rows(), failures: 0, since: Instant::now() };
+    loop {
+        sync.link.wait_until_up().await;
+        let rung = sync.bell.listen();
+        let rest = match sync.turn(&mut course).await {
+            Ok(Some(Next::Continue)) => continue,
+            Ok(Some(Next::Rest(rest))) => rest,
+            Ok(None) => {
+                race(rung, async {
+                    Timer::after(sync.pace.idle_check).await;
+                })
+                .await;
+                continue;
+            }
+            Err(error) => {
+                log::error!("supabase: {error}");
+                course.failures = course.failures.saturating_add(1);
+                sync.backoff(course.failures)
+            }
+        };
+        Timer::after(rest).await;
+    }
+}
+
+impl Sync {
+    /// Sends one batch and writes down what came of it; `None` if there is nothing to send.
+    async fn turn(&self, course: &mut Course) -> Result<Option<Next>, LedgerError> {
+        let rows = course.rows;
+        // Only what is durable leaves the box.
+        let batch = self.database.read_durable(|conn| sync_queue::next_batch(conn, rows)).await?;
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let sent: Vec<RowKey> = batch.iter().map(|row| row.row_key).collect();
+        let answer = self
+            .client
+            .register_batch(&batch)
+            .await
+            .unwrap_or_else(|error| Answer::None { reason: format!("no worker thread: {error}") });
+        drop(batch);
+        let verdict = judge(&answer, &sent);
+        log::debug!("supabase: {} rows sent, answer {answer:?}", sent.len());
+        self.follow(verdict, &sent, course).await.map(Some)
+    }
+
+    async fn follow(
+        &self,
+        verdict: Verdict,
+        sent: &[RowKey],
+        course: &mut Course,
+    ) -> Result<Next, LedgerError> {
+        if course.failures == 0 {
+            course.since = Instant::now();
+        }
+        let since = course.since;
+        match verdict {
+            Verdict::Rows(verdicts) => self.keep(&verdicts, course).await,
+            Verdict::Quarantine { code, message } => {
+                let verdicts: Vec<_> = sent
+                    .iter()
+                    .map(|&key| (key, RowVerdict::Rejected { code: code.clone(), message: message.clone() }))
+                    .collect();
+                self.keep(&verdicts, course).await
+            }
+            Verdict::HalveBatch { reason } => {
+                course.rows = u32::try_from(sent.len() / 2).unwrap_or(MAX_BATCH_ROWS).max(1);
+                log::debug!("supabase: {reason}; continuing with {} rows at a time", course.rows);
+                Ok(Next::Continue)
+            }
+            Verdict::Retry { reason, after } => {
+                course.failures = course.failures.saturating_add(1);
+                self.status.set(Standing::Retrying { since, failures: course.failures, reason });
+                let told = after.unwrap_or_default().min(MAX_RETRY_AFTER);
+                Ok(Next::Rest(told + self.backoff(course.failures)))
+            }
+            Verdict::Operator(action) => {
+                course.failures = course.failures.saturating_add(1);
+                self.status.set(Standing::NeedsOperator { since, action });
+                Ok(Next::Rest(self.pace.probe))
+            }
+            Verdict::Bug(reason) => {
+                course.failures = course.failures.saturating_add(1);
+                self.status.set(Standing::Broken { since, reason });
+                Ok(Next::Rest(self.pace.probe))
+            }
+        }
+    }
+
+    /// Writes verdicts down. If that fails the rows stay pending, and the server will say the same
+    /// of them again.
+    async fn keep(
+        &self,
+        verdicts: &[(RowKey, RowVerdict)],
+        course: &mut Course,
+    ) -> Result<Next, LedgerError> {
+        let now = clock::unix_seconds();
+        self.database.write(|tx| sync_queue::record(tx, verdicts, now)).await?;
+        report(verdicts);
+        self.status.set(Standing::Working);
+        course.failures = 0;
+        let full = verdicts.len() >= course.rows as usize;
+        course.rows = course.rows.saturating_mul(2).min(self.pace.batch_rows());
+        Ok(if full { Next::Continue } else { Next::Rest(self.pace.interval) })
+    }
+
+    /// Full jitter: anything between nothing and a bound that doubles with each failure, so that many
+    /// boxes do not come back at the same moment.
+    fn backoff(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        let bound = self.pace.first_retry.saturating_mul(1 << doublings).min(self.pace.max_retry);
+        let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis((self.random)() % bound.saturating_add(1).max(1))
+    }
+}
+
+impl Pace {
+    fn batch_rows(&self) -> u32 {
+        self.batch_rows.clamp(1, MAX_BATCH_ROWS)
+    }
+}
+
+fn report(verdicts: &[(RowKey, RowVerdict)]) {
+    let (mut stored, mut duplicate) = (0, 0);
+    for (key, verdict) in verdicts {
+        match verdict {
+            RowVerdict::Stored => stored += 1,
+            RowVerdict::Duplicate(_) => duplicate += 1,
+            // The message may quote a name, so the log has the code only.
+            RowVerdict::Rejected { code, .. } => {
+                log::warn!("supabase: row {key} refused, code {code}; parked")
+            }
+        }
+    }
+    log::info!("supabase: stored={stored} duplicate={duplicate} of={}", verdicts.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sync(random: fn() -> u64) -> Sync {
+        let agent = ureq::Agent::new_with_defaults();
+        Sync {
+            database: Database::in_memory().unwrap(),
+            client: Client::new(agent, "http://127.0.0.1:1", "key".into()).unwrap(),
+            link: Link::default(),
+            bell: SyncBell::default(),
+            status: SyncStatus::default(),
+            pace: Pace::default(),
+            random,
+        }
+    }
+
+    #[test]
+    fn delays_are_random_below_a_bound_that_doubles_up_to_a_limit() {
+        let longest = sync(|| (1 << 40) - 1);
+        let shortest = sync(|| 0);
+        let mut bound = Duration::from_secs(1);
+        for failures in 1..100 {
+            assert_eq!(shortest.backoff(failures), Duration::ZERO);
+            assert!(longest.backoff(failures) <= bound, "{failures}");
+            bound = (bound * 2).min(longest.pace.max_retry);
+        }
+        let one_ms_below = sync(|| 299_999);
+        assert_eq!(one_ms_below.backoff(u32::MAX), Duration::from_millis(299_999));
+    }
+
+    #[test]
+    fn trouble_is_told_with_its_beginning_and_ends_with_the_first_verdict() {
+        smol::block_on(async {
+            let sync = sync(|| 0);
+            let sent = [RowKey::derive("c", &crate::ledger::registration::Sender::lid("1"), "m", 0)];
+            let mut course = Course { rows: 8, failures: 0, since: Instant::now() };
+            let retry = || Verdict::Retry { reason: Reason::new("HTTP 503"), after: None };
+            sync.follow(retry(), &sent, &mut course).await.unwrap();
+            let Standing::Retrying { since: first, failures: 1, .. } = sync.status.get() else {
+                panic!("{:?}", sync.status.get());
+            };
+            sync.follow(retry(), &sent, &mut course).await.unwrap();
+            assert!(
+                matches!(sync.status.get(), Standing::Retrying { since, failures: 2, .. } if since == first)
+            );
+            sync.follow(Verdict::Operator(Action::CheckKey), &sent, &mut course).await.unwrap();
+            assert!(matches!(
+                sync.status.get(),
+                Standing::NeedsOperator { action: Action::CheckKey, since } if since == first
+            ));
+            sync.follow(Verdict::Rows(vec![(sent[0], RowVerdict::Stored)]), &sent, &mut course)
+                .await
+                .unwrap();
+            assert_eq!(sync.status.get(), Standing::Working);
+        });
+    }
+
+    #[test]
+    fn a_batch_shrinks_by_halves_and_grows_back() {
+        smol::block_on(async {
+            let sync = sync(|| 0);
+            let sent: Vec<_> = (0..5)
+                .map(|n| RowKey::derive("c", &crate::ledger::registration::Sender::lid("1"), "m", n))
+                .collect();
+            let mut course = Course { rows: 200, failures: 0, since: Instant::now() };
+            let halve = || Verdict::HalveBatch { reason: Reason::new("HTTP 413") };
+            let next = sync.follow(halve(), &sent, &mut course).await.unwrap();
+            assert!(matches!(next, Next::Continue));
+            assert_eq!(course.rows, 2);
+            sync.follow(halve(), &sent[..2], &mut course).await.unwrap();
+            assert_eq!(course.rows, 1);
+            let verdicts = Verdict::Rows(vec![(sent[0], RowVerdict::Stored)]);
+            let next = sync.follow(verdicts, &sent[..1], &mut course).await.unwrap();
+            assert!(matches!(next, Next::Continue));
+            assert_eq!(course.rows, 2);
+        });
+    }
+
+    #[test]
+    fn a_server_that_names_a_delay_is_not_asked_earlier_nor_believed_for_ever() {
+        smol::block_on(async {
+            let sync = sync(|| 0);
+            let mut course = Course { rows: 8, failures: 0, since: Instant::now() };
+            for (told, rest) in [(7, 7), (1_000_000, 15 * 60)] {
+                let after = Some(Duration::from_secs(told));
+                let verdict = Verdict::Retry { reason: Reason::new("HTTP 429"), after };
+                let next = sync.follow(verdict, &[], &mut course).await.unwrap();
+                assert!(matches!(next, Next::Rest(time) if time == Duration::from_secs(rest)));
+            }
+        });
+    }
+}

@@ -1,0 +1,413 @@
+//! The connection to WhatsApp: builds whatsapp-rust's client on our parts, keeps it running, and
+//! decides what follows when it ends.
+//!
+//! whatsapp-rust reconnects by itself after ordinary losses of the line. What it gives up on ends
+//! its run loop; [`after`] is the one table that says what each such end means.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_channel::Sender;
+use futures_lite::future::or;
+use waproto::whatsapp::device_props::PlatformType;
+use wacore::store::DevicePropsOverride;
+use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+use whatsapp_rust::bot::{Bot, BotBuilderError};
+use whatsapp_rust::pair_code::PairCodeOptions;
+use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
+
+use super::acks::{Ack, Acks};
+use super::http_client::WebClient;
+use super::inbox::Hook;
+use super::runtime::SmolRuntime;
+use super::session_store::{SessionError, SessionStore};
+use super::transport::WebSocketFactory;
+use crate::bell::Bell;
+use crate::clock;
+use crate::net::Link;
+use crate::personal::PhoneNumber;
+
+/// After an end that nothing explains: long enough not to hammer WhatsApp.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Between two sets of pairing QR codes: the server closes the socket after each set.
+const NEXT_QR_CODES: Duration = Duration::from_secs(2);
+
+/// Another client took over the session. Ours comes back once; two that fight would go on for
+/// ever (field notes B7.2).
+const REPLACED: Duration = Duration::from_secs(30);
+
+/// The server refuses this client version; a new one may be published any hour.
+const OUTDATED: Duration = Duration::from_secs(15 * 60);
+
+/// SIGTERM must not take longer than two seconds in all.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Notices that wait for the terminal. It prints at once; more than a few never wait.
+pub const NOTICES: usize = 32;
+
+/// Sent replies are kept this long, in seconds, for phones that could not decrypt them and ask
+/// again when they are switched on.
+const RESEND_WINDOW_SECONDS: u64 = 24 * 3600;
+
+/// What the operator at the terminal is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Show this QR code; it is good for so long.
+    QrCode { code: String, valid: Duration },
+    /// Type this code on the phone; it is good for so long.
+    LinkCode { code: String, valid: Duration },
+    LinkCodeRefused(String),
+    /// No code of the set was used; the server ends the connection.
+    CodesExhausted,
+    /// The phone accepted; the client now logs in for the first time.
+    Paired,
+    Online,
+    Offline,
+    LoggedOut,
+    Replaced,
+    Outdated,
+    Banned { wait: Duration },
+    Refused(String),
+}
+
+/// Why the client's run loop ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    LoggedOut,
+    Replaced,
+    Outdated,
+    Banned(Duration),
+    Refused(String),
+    QrCodesExhausted,
+}
+
+/// What follows an end.
+#[derive(Debug, PartialEq, Eq)]
+struct Next {
+    wait: Duration,
+    /// The session is void: put it aside and offer to pair again.
+    pair_again: bool,
+}
+
+/// The table of ends (protocol brief §4.10, field notes B1).
+fn after(end: Option<&End>) -> Next {
+    let next = |wait, pair_again| Next { wait, pair_again };
+    match end {
+        Some(End::LoggedOut) => next(Duration::ZERO, true),
+        Some(End::QrCodesExhausted) => next(NEXT_QR_CODES, false),
+        Some(End::Replaced) => next(REPLACED, false),
+        Some(End::Outdated) => next(OUTDATED, false),
+        Some(End::Banned(remaining)) => next((*remaining).max(RETRY), false),
+        Some(End::Refused(_)) | None => next(RETRY, false),
+    }
+}
+
+/// Why the connection cannot be kept up at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("WhatsApp's client cannot start: {0}")]
+    Client(#[from] BotBuilderError),
+    #[error("the session that the phone ended could not be put aside: {0}")]
+    Session(#[from] SessionError),
+}
+
+/// What the client is built from and how.
+pub struct Parts {
+    pub runtime: SmolRuntime,
+    pub store: SessionStore,
+    pub transport: WebSocketFactory,
+    pub http: WebClient,
+    pub hook: Hook,
+    pub settings: Settings,
+}
+
+/// Settings of the connection; bounds are checked by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name in the phone's list of linked devices.
+    pub device_name: String,
+    /// Client version to claim instead of the one that WhatsApp publishes.
+    pub version: Option<(u32, u32, u32)>,
+    /// One-time pre-keys per upload.
+    pub pre_keys: usize,
+    /// Pair by 8-letter code with this phone instead of by QR code only.
+    pub pair_with: Option<PhoneNumber>,
+}
+
+/// Shared handle: is there a client, did WhatsApp acknowledge, is the line up.
+#[derive(Clone)]
+pub struct Connection {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    acks: Acks,
+    link: Link,
+    notices: Sender<Notice>,
+    renew_link_code: Bell,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    client: Option<Arc<Client>>,
+    end: Option<End>,
+    stopping: bool,
+}
+
+impl Connection {
+    /// `notices` gets what the operator should see; when it is full, a notice is dropped.
+    pub fn new(link: Link, notices: Sender<Notice>) -> Self {
+        let state = Mutex::default();
+        Self { shared: Arc::new(Shared { acks: Acks::default(), link, notices, renew_link_code: Bell::default(), state }) }
+    }
+
+    pub fn acks(&self) -> &Acks {
+        &self.shared.acks
+    }
+
+    pub fn link(&self) -> &Link {
+        &self.shared.link
+    }
+
+    /// The client, if it is logged in right now.
+    pub fn client(&self) -> Option<Arc<Client>> {
+        self.state().client.clone().filter(|client| client.is_logged_in())
+    }
+
+    /// Keeps a client connected until [`stop`](Self::stop). Fails only if the session in the
+    /// ledger cannot be read.
+    pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
+        let Parts { runtime, mut store, transport, http, hook, settings } = parts;
+        let link_code = settings.pair_with.as_ref().map(|phone| PairCodeOptions {
+            phone_number: phone.expose().to_owned(),
+            ..PairCodeOptions::default()
+        });
+        loop {
+            let mut builder = Bot::builder()
+                .with_backend(store.clone())
+                .with_transport_factory(transport.clone())
+                .with_http_client(http.clone())
+                .with_runtime(runtime)
+                .with_inbound_durability_hook(hook.clone())
+                .with_event_handler(self.clone())
+                .with_cache_config(caches())
+                .with_wanted_pre_key_count(settings.pre_keys)
+                .with_device_props(
+                    DevicePropsOverride::new()
+                        .with_os(settings.device_name.clone())
+                        .with_platform_type(PlatformType::DESKTOP),
+                )
+                .skip_history_sync();
+            if let Some(version) = settings.version {
+                builder = builder.with_version(version);
+            }
+            if let Some(options) = &link_code {
+                builder = builder.with_pair_code(options.clone());
+            }
+            let bot = builder.build().await?;
+            let client = bot.client();
+            // Customers' phones then show two ticks as soon as a message is safe with us.
+            client.set_force_active_delivery_receipts(true);
+            {
+                let mut state = self.state();
+                if state.stopping {
+                    return Ok(());
+                }
+                state.client = Some(client.clone());
+                state.end = None;
+            }
+            or(bot.run(), self.renew_link_codes(&client, link_code.as_ref())).await;
+            drop(client);
+            self.shared.link.set(false);
+            let end = {
+                let mut state = self.state();
+                state.client = None;
+                if state.stopping {
+                    return Ok(());
+                }
+                state.end.take()
+            };
+            let next = after(end.as_ref());
+            if next.pair_again {
+                store = store.set_aside(clock::unix_seconds()).await?;
+            }
+            smol::Timer::after(next.wait).await;
+        }
+    }
+
+    /// Tells WhatsApp that we go, flushes what it has to flush and closes the socket, within
+    /// 1.5 s.
+    pub async fn stop(&self) {
+        let client = {
+            let mut state = self.state();
+            state.stopping = true;
+            state.client.clone()
+        };
+        let Some(client) = client else { return };
+        let farewell = async {
+            if client.is_logged_in()
+                && let Err(error) = client.presence().set_unavailable().await
+            {
+                log::debug!("connection: farewell not sent: {error}");
+            }
+            client.disconnect().await;
+        };
+        or(farewell, async {
+            smol::Timer::after(FAREWELL).await;
+            log::warn!("connection: WhatsApp did not answer the farewell in time");
+        })
+        .await;
+    }
+
+    /// Asks for another link code whenever the server or a silent phone made the last one void.
+    async fn renew_link_codes(&self, client: &Arc<Client>, options: Option<&PairCodeOptions>) {
+        loop {
+            self.shared.renew_link_code.heard().await;
+            if let Some(options) = options
+                && let Err(error) = client.pair_with_code(options.clone()).await
+            {
+                log::warn!("connection: no new link code: {error}");
+            }
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if self.shared.notices.try_send(notice).is_err() {
+            log::warn!("connection: a notice for the terminal was dropped");
+        }
+    }
+
+    fn end(&self, end: End, notice: Notice) {
+        self.shared.link.set(false);
+        self.state().end = Some(end);
+        self.tell(notice);
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EventHandler for Connection {
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[
+            EventKind::Connected,
+            EventKind::Disconnected,
+            EventKind::PairSuccess,
+            EventKind::PairError,
+            EventKind::LoggedOut,
+            EventKind::PairingQrCode,
+            EventKind::PairingCode,
+            EventKind::PairingCodeRefresh,
+            EventKind::PairingCodeError,
+            EventKind::PairingQrCodesExhausted,
+            EventKind::ClientOutdated,
+            EventKind::UndecryptableMessage,
+            EventKind::StreamReplaced,
+            EventKind::TemporaryBan,
+            EventKind::ConnectFailure,
+            EventKind::StreamError,
+            EventKind::ServerAck,
+        ])
+    }
+
+    fn handle_event(&self, event: Arc<Event>) {
+        match &*event {
+            Event::ServerAck(ack) if ack.class.as_deref() == Some("message") => {
+                let said = ack.error.clone().map_or(Ack::Accepted, Ack::Refused);
+                self.shared.acks.settle(&ack.id, said);
+            }
+            Event::Connected(_) => {
+                self.shared.link.set(true);
+                self.tell(Notice::Online);
+            }
+            Event::Disconnected(lost) => {
+                self.shared.link.set(false);
+                log::info!("connection: lost: {}", lost.reason);
+                self.tell(Notice::Offline);
+            }
+            Event::PairingQrCode(qr) => {
+                self.tell(Notice::QrCode { code: qr.code.clone(), valid: qr.timeout });
+            }
+            Event::PairingCode(link) => {
+                self.tell(Notice::LinkCode { code: link.code.clone(), valid: link.timeout });
+            }
+            Event::PairingCodeRefresh(_) => self.shared.renew_link_code.ring(),
+            Event::PairingCodeError(refused) => self.tell(Notice::LinkCodeRefused(refused.error.clone())),
+            Event::PairingQrCodesExhausted(exhausted) => {
+                if exhausted.disconnected {
+                    self.end(End::QrCodesExhausted, Notice::CodesExhausted);
+                }
+            }
+            Event::PairSuccess(_) => self.tell(Notice::Paired),
+            Event::PairError(failed) => log::warn!("connection: pairing failed: {}", failed.error),
+            Event::LoggedOut(_) => self.end(End::LoggedOut, Notice::LoggedOut),
+            Event::StreamReplaced(_) => self.end(End::Replaced, Notice::Replaced),
+            Event::ClientOutdated(_) => self.end(End::Outdated, Notice::Outdated),
+            Event::TemporaryBan(ban) => {
+                // A negative time is over.
+                let wait = ban.expire.to_std().unwrap_or_default();
+                self.end(End::Banned(wait), Notice::Banned { wait });
+            }
+            Event::ConnectFailure(failure) => {
+                let reason = failure.message.clone().unwrap_or_else(|| format!("{:?}", failure.reason));
+                self.end(End::Refused(reason.clone()), Notice::Refused(reason));
+            }
+            Event::StreamError(error) => log::warn!("connection: stream error {}", error.code),
+            Event::UndecryptableMessage(message) => {
+                log::warn!("connection: message {} could not be decrypted; asked its sender again", message.info.id);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Bounds of whatsapp-rust's caches, for a bot that talks to a few thousand people one by one on a
+/// box with 2 GB. What is evicted is read from the ledger again. The caches that hold locks keep
+/// the library's sizes: evicting a lock in use would break its exclusion.
+fn caches() -> CacheConfig {
+    let hour = Some(Duration::from_secs(3600));
+    CacheConfig {
+        group_cache: CacheEntryConfig::new(hour, 8),
+        device_registry_cache: CacheEntryConfig::new(hour, 256),
+        lid_pn_cache: CacheEntryConfig::new(None, 4096),
+        message_retry_counts: CacheEntryConfig::new(hour, 256),
+        undecryptable_dispatched: CacheEntryConfig::new(hour, 256),
+        pdo_pending_requests: CacheEntryConfig::new(Some(Duration::from_secs(30)), 64),
+        pdo_requested: CacheEntryConfig::new(Some(Duration::from_secs(24 * 3600)), 256),
+        sender_key_devices_cache: CacheEntryConfig::new(hour, 8),
+        sent_message_ttl_secs: RESEND_WINDOW_SECONDS,
+        seed_msg_secrets_from_history: false,
+        ..CacheConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_logout_voids_the_session() {
+        let ends = [
+            End::Replaced,
+            End::Outdated,
+            End::Banned(Duration::ZERO),
+            End::Refused(String::new()),
+            End::QrCodesExhausted,
+        ];
+        for end in &ends {
+            assert!(!after(Some(end)).pair_again, "{end:?}");
+            assert!(after(Some(end)).wait >= NEXT_QR_CODES, "{end:?} must not spin");
+        }
+        assert!(after(Some(&End::LoggedOut)).pair_again);
+        assert_eq!(after(None).wait, RETRY);
+    }
+
+    #[test]
+    fn a_ban_is_waited_out() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(after(Some(&End::Banned(day))).wait, day);
+    }
+}

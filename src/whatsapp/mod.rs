@@ -1,0 +1,18 @@
+//! WhatsApp: whatsapp-rust, what it stands on, and the way of messages in and out.
+
+pub mod acks;
+pub mod connection;
+pub mod content;
+pub mod endpoint;
+pub mod http_client;
+pub mod inbox;
+pub mod kept_answers;
+pub mod outbox;
+pub mod pace;
+pub mod runtime;
+pub mod session_store;
+pub mod transport;
+
+pub use connection::Connection;
+pub use kept_answers::KeptAnswers;
+pub use session_store::SessionStore;

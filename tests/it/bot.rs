@@ -1,0 +1,228 @@
+//! The real bot as a child process: its folder, its terminal, its ledger.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use testbed::WhatsApp;
+
+/// Longest wait for anything that the bot should do; a passing test never waits that long.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The bot built together with these tests: it accepts the test bed.
+pub const BOT: &str = env!("CARGO_BIN_EXE_bot-kjp");
+
+/// A data folder with its configuration.
+pub struct Home {
+    folder: TempDir,
+    secrets: Vec<(String, String)>,
+}
+
+impl Home {
+    /// A fresh folder whose bot dials `server` and answers as fast as it can.
+    pub fn new(server: &WhatsApp) -> Self {
+        Self::with(server, "")
+    }
+
+    /// The same with further lines of configuration.
+    pub fn with(server: &WhatsApp, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = format!(
+            "[data]\nfolder = {data:?}\n\n[whatsapp]\nurl = {url:?}\n\n\
+             [outbox]\nper_chat_per_second = 100\ntotal_per_second = 100\n\n[log]\nlevel = \"debug\"\n{more}",
+            data = folder.path().display().to_string(),
+            url = server.url(),
+        );
+        std::fs::write(folder.path().join("config.toml"), config).expect("the configuration is written");
+        Self { folder, secrets: Vec::new() }
+    }
+
+    pub fn secret(&mut self, name: &str, value: &str) {
+        self.secrets.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BOT);
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.path().join("config.toml"))
+            .env_clear()
+            .envs(self.secrets.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Bot {
+        Bot::start(self.command(arguments))
+    }
+
+    /// What a command that ends by itself prints.
+    pub fn output(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("the bot starts");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Links the bot to `phone` by the QR code that it shows.
+    pub fn pair(&self, phone: &testbed::Account) {
+        let mut bot = self.start(&["pair"]);
+        let qr = bot.wait_for_qr();
+        phone.scan_qr(&qr).expect("the phone accepts the QR code");
+        let status = bot.wait();
+        assert!(status.success(), "pairing failed: {status}\n{}", bot.output());
+    }
+
+    /// A copy of the ledger as it lies on the disk now: the bot holds the original locked.
+    pub fn ledger(&self) -> Ledger {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        for name in ["bot-kjp.db", "bot-kjp.db-wal"] {
+            // The log may not exist, and may be checkpointed away between two looks.
+            let _ = std::fs::copy(self.path().join(name), copy.path().join(name));
+        }
+        let connection = Connection::open(copy.path().join("bot-kjp.db")).expect("the copy opens");
+        Ledger { connection, _copy: copy }
+    }
+}
+
+/// A readable copy of a bot's database.
+pub struct Ledger {
+    connection: Connection,
+    _copy: TempDir,
+}
+
+impl Ledger {
+    pub fn count(&self, sql: &str) -> i64 {
+        self.connection.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        let mut statement = self.connection.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.map(|row| row.expect("text")).collect()
+    }
+}
+
+/// A running bot; killed when dropped.
+pub struct Bot {
+    child: Child,
+    screen: Arc<Screen>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// Every line that the bot has printed so far.
+#[derive(Default)]
+struct Screen {
+    lines: Mutex<Vec<String>>,
+    printed: Condvar,
+}
+
+impl Bot {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let screen = Arc::new(Screen::default());
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let streams = [Box::new(stdout) as Box<dyn std::io::Read + Send>, Box::new(stderr)];
+        let readers = streams.map(|stream| {
+            let screen = screen.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    screen.lines.lock().unwrap().push(line);
+                    screen.printed.notify_all();
+                }
+            })
+        });
+        Self { child, screen, readers: readers.into() }
+    }
+
+    /// Waits until `found` sees what it looks for in the lines printed so far.
+    pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        let mut lines = self.screen.lines.lock().unwrap();
+        loop {
+            if let Some(value) = found(&lines) {
+                return value;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {what} within {DEADLINE:?}; the bot printed:\n{}", lines.join("\n"));
+            lines = self.screen.printed.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    pub fn wait_for_line(&self, part: &str) -> String {
+        self.wait_for(part, |lines| lines.iter().find(|line| line.contains(part)).cloned())
+    }
+
+    /// Reads the QR code off the terminal, as a phone's camera would.
+    pub fn wait_for_qr(&self) -> String {
+        self.wait_for("QR code", |lines| super::qr_camera::read(lines))
+    }
+
+    pub fn output(&self) -> String {
+        self.screen.lines.lock().unwrap().join("\n")
+    }
+
+    /// Everything that a bot which ended has printed.
+    pub fn last_words(mut self) -> String {
+        for reader in self.readers.drain(..) {
+            reader.join().expect("the reader ends with its stream");
+        }
+        self.output()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A number from /proc/PID/status, for example `Threads` or `VmRSS` (kB).
+    pub fn status(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(PathBuf::from(format!("/proc/{}/status", self.pid())))
+            .expect("the bot runs");
+        let line = status.lines().find(|line| line.starts_with(key)).expect(key);
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect(key)
+    }
+
+    /// SIGTERM; returns how it ended and how long that took.
+    pub fn terminate(mut self) -> (ExitStatus, Duration) {
+        let asked = Instant::now();
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        (self.wait(), asked.elapsed())
+    }
+
+    /// SIGKILL: what a crash or the OOM killer does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the bot runs");
+        self.child.wait().expect("the bot is gone");
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waiting works") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the bot did not end; it printed:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,14 @@
+//! Everything that is tested on the real binary and real parts, one module per promise.
+
+mod baileys;
+mod bot;
+mod disorder;
+mod kill;
+mod main_job;
+mod pairing;
+mod qr_camera;
+mod refusals;
+mod scene;
+mod seed;
+mod shipped;
+mod sync;

@@ -1,0 +1,83 @@
+//! Linking the bot to a phone, losing the link, linking again.
+
+use testbed::{Options, WhatsApp};
+
+use super::bot::Home;
+use super::scene::Scene;
+
+#[test]
+fn the_eight_letter_code_pairs_as_well_as_the_qr_code() {
+    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    let operator = server.phone("Operator").expect("a phone");
+    let mut pairing = home.start(&["pair", "--phone", &operator.number()]);
+    let code = pairing.wait_for("link code", |lines| lines.iter().find_map(|line| link_code(line)));
+    operator.enter_link_code(&code).expect("the phone accepts the code");
+    let status = pairing.wait();
+    assert!(status.success(), "{status}\n{}", pairing.output());
+
+    let scene = Scene { server, home, operator };
+    let _bot = scene.run();
+    let (_, phone) = scene.customer(0);
+    scene.ask(&phone, "1");
+}
+
+#[test]
+fn a_session_survives_restarts() {
+    let scene = Scene::new();
+    let (_, phone) = scene.customer(0);
+    for _ in 0..3 {
+        let bot = scene.run();
+        scene.ask(&phone, "1");
+        let (status, _) = bot.terminate();
+        assert!(status.success(), "{status}");
+    }
+    assert_eq!(scene.operator.companions().len(), 1, "one linked device, not one per start");
+    assert_eq!(phone.failed_decryptions(), 0);
+}
+
+#[test]
+fn the_qr_code_is_drawn_anew_when_it_rotates() {
+    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    let operator = server.phone("Operator").expect("a phone");
+    let mut pairing = home.start(&["pair"]);
+    let first = pairing.wait_for_qr();
+    // The first code of a set lives for a minute: the longest wait of all tests.
+    let second = pairing.wait_for("second QR code", |lines| {
+        super::qr_camera::read(lines).filter(|code| *code != first)
+    });
+    operator.scan_qr(&second).expect("the phone accepts the second code");
+    assert!(pairing.wait().success());
+}
+
+#[test]
+fn logged_out_from_the_phone_it_says_so_keeps_all_data_and_pairs_again() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let (ani, phone) = scene.customer(0);
+    scene.choose_foodstation(&phone);
+    scene.ask(&phone, &ani.registration_text(0));
+
+    scene.operator.unlink_companions().expect("the phone unlinks");
+    bot.wait_for_line("dikeluarkan");
+    let qr = bot.wait_for_qr();
+    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
+    scene.operator.scan_qr(&qr).expect("the phone accepts the new code");
+    bot.wait_for("second login", |lines| {
+        (lines.iter().filter(|line| line.contains("terhubung")).count() >= 2).then_some(())
+    });
+    let answer = scene.ask(&phone, "2");
+    assert!(answer.contains(&ani.person_name(0)), "{answer}");
+}
+
+/// Eight characters of the link code's alphabet, shown as two groups of four.
+fn link_code(line: &str) -> Option<String> {
+    line.split_whitespace().find_map(|word| {
+        let code: String = word.chars().filter(|c| *c != '-').collect();
+        let valid = word.len() == 9
+            && word.as_bytes()[4] == b'-'
+            && code.chars().all(|c| "123456789ABCDEFGHJKLMNPQRSTVWXYZ".contains(c));
+        valid.then_some(code)
+    })
+}

@@ -1,0 +1,33 @@
+//! The binary that is shipped, built alone and without the test bed's feature.
+
+use std::path::PathBuf;
+
+use testbed::{Options, WhatsApp};
+
+use super::bot::{Bot, Home};
+
+/// The shipped build refuses a server whose Noise certificate WhatsApp did not sign.
+///
+/// `scripts/test` builds that binary and passes its path: a build inside this run would have this
+/// run's features.
+#[test]
+fn the_shipped_build_refuses_the_test_bed() {
+    let Some(shipped) = std::env::var_os("SHIPPED_BOT_KJP").map(PathBuf::from) else {
+        panic!("SHIPPED_BOT_KJP is not set: run scripts/test, or build with `cargo build --release -p bot-kjp` and set it");
+    };
+    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    let mut command = std::process::Command::new(shipped);
+    command
+        .args(["pair", "--config"])
+        .arg(home.path().join("config.toml"))
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let bot = Bot::start(command);
+    bot.wait_for("certificate error", |lines| {
+        lines.iter().any(|line| line.to_lowercase().contains("certificate")).then_some(())
+    });
+    assert!(super::qr_camera::read(&bot.output().lines().map(str::to_owned).collect::<Vec<_>>()).is_none());
+}
