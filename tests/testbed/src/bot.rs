@@ -33,9 +33,9 @@ const LOG_TAIL: usize = 15;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub whatsapp_url: String,
-    /// 1–10
+    /// 1–1000
     pub per_chat_per_second: u32,
-    /// 1–50
+    /// 1–1000
     pub total_per_second: u32,
     pub log_level: &'static str,
     /// URL and secret key; without them registrations stay in the ledger.
@@ -188,7 +188,8 @@ impl Bot {
     /// When it does not end with 0.
     pub fn stop(&mut self, server: &WhatsApp, number: &str) -> Result<()> {
         let mut running = Running(self.child.take().context("the bot does not run")?);
-        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &running.0.id().to_string()]).status()?;
+        let asked =
+            Command::new("sh").args(["-c", "kill -TERM \"$0\"", &running.0.id().to_string()]).status()?;
         ensure!(asked.success(), "cannot send SIGTERM to the bot");
         let status = running.wait_end("bot-kjp to stop").with_context(|| self.tail())?;
         ensure!(status.success(), "asked to stop, bot-kjp ended with {status}{}", self.tail());
@@ -266,9 +267,8 @@ pub(crate) fn lines_of(child: &mut Child) -> Result<mpsc::Receiver<String>> {
 
 /// A link code as people read it: four letters or digits, a dash, four more, standing alone.
 fn link_code(line: &str) -> Option<&str> {
-    let is_half = |half: &str| {
-        half.len() == 4 && half.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    };
+    let is_half =
+        |half: &str| half.len() == 4 && half.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
     line.split_whitespace().find(|word| {
         let mut halves = word.split('-');
         halves.next().is_some_and(is_half) && halves.next().is_some_and(is_half) && halves.next().is_none()

@@ -137,8 +137,8 @@ impl Control {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn start(server: WhatsApp, address: SocketAddr) -> anyhow::Result<Control> {
-        let listener =
-            TcpListener::bind(address).with_context(|| format!("listening on {address}: is the port taken?"))?;
+        let listener = TcpListener::bind(address)
+            .with_context(|| format!("listening on {address}: is the port taken?"))?;
         let address = listener.local_addr()?;
         Ok(Control { server: Arc::new(server), listener, address })
     }
@@ -204,7 +204,8 @@ pub fn answer(server: &WhatsApp, line: &str) -> Value {
 fn perform(server: &WhatsApp, command: Command) -> anyhow::Result<Value> {
     Ok(match command {
         Command::Status => {
-            let phones: Vec<Value> = server.phones().iter().map(|phone| phone_status(server, phone)).collect();
+            let phones: Vec<Value> =
+                server.phones().iter().map(|phone| phone_status(server, phone)).collect();
             json!({
                 "url": server.url(), "http": server.http_url(), "resent": server.resent(), "phones": phones
             })
@@ -246,7 +247,9 @@ fn perform(server: &WhatsApp, command: Command) -> anyhow::Result<Value> {
             let delivered = phone.wait_delivered(&id, Duration::from_secs(seconds)).is_ok();
             json!({ "delivered": delivered, "read": phone.read(&id), "asked_again": phone.asked_again(&id) })
         }
-        Command::Failed { name } => json!({ "failed_decryptions": server.phone(&name)?.failed_decryptions() }),
+        Command::Failed { name } => {
+            json!({ "failed_decryptions": server.phone(&name)?.failed_decryptions() })
+        }
         Command::Online { name, online } => {
             server.phone(&name)?.set_online(online);
             json!({})

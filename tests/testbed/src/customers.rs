@@ -9,9 +9,15 @@ pub const PEOPLE_PER_SEED: u32 = 280_000;
 /// Seeds that share no number with each other: each has a month of birth of its own.
 pub const DISJOINT_SEEDS: u64 = 12;
 
-/// Names before one comes back, so also the people that one customer can register in a day, where
-/// names must be unique.
-pub const NAMES: u32 = (FIRST.len() * MIDDLE.len() * LAST.len()) as u32;
+/// People that one customer can register. Fewer than [`NAMES`], because a customer's names must
+/// differ within a day.
+pub const PEOPLE_PER_CUSTOMER: usize = 2_000;
+
+/// Customers of one seed.
+pub const CUSTOMERS_PER_SEED: usize = PEOPLE_PER_SEED as usize / PEOPLE_PER_CUSTOMER;
+
+/// Names before one comes back.
+const NAMES: u32 = (FIRST.len() * MIDDLE.len() * LAST.len()) as u32;
 
 /// Coprime with [`NAMES`], so that stepping by it visits every name, and neighbours look unlike.
 const NAME_STEP: u32 = 1_009;
@@ -67,16 +73,12 @@ impl Person {
     /// The `n`th person of a seed, `n` below [`PEOPLE_PER_SEED`].
     ///
     /// No two people of one seed share a card or NIK; nor do people of seeds that differ modulo
-    /// [`DISJOINT_SEEDS`]. Names repeat after [`NAMES`] people.
+    /// [`DISJOINT_SEEDS`]. Names repeat after 7,680 people.
     pub fn nth(seed: u64, n: u32) -> Self {
-        Self::named(seed, n, n)
-    }
-
-    fn named(seed: u64, n: u32, name: u32) -> Self {
         assert!(n < PEOPLE_PER_SEED, "person {n} of a seed that has {PEOPLE_PER_SEED}");
         let month = seed % DISJOINT_SEEDS + 1;
         let (day, serial) = (n / 10_000 + 1, n % 10_000);
-        let name = (name % NAMES) * NAME_STEP % NAMES;
+        let name = (n % NAMES) * NAME_STEP % NAMES;
         let (first, rest) = (name as usize % FIRST.len(), name as usize / FIRST.len());
         let (middle, last) = (rest % MIDDLE.len(), rest / MIDDLE.len());
         let family = n / FAMILY;
@@ -102,34 +104,40 @@ impl Person {
 /// Someone who writes to the bot and registers many people, each only once.
 #[derive(Debug, Clone)]
 pub struct Customer {
-    pub name: String,
+    name: String,
     seed: u64,
-    /// Customers take turns: this one registers every `stride`th person, starting at `place`.
     place: u32,
-    stride: u32,
 }
 
 impl Customer {
-    /// `count` customers who never register the same person.
-    pub fn several(seed: u64, count: u32) -> Vec<Self> {
-        (0..count)
-            .map(|place| {
-                let first = FIRST[place as usize % FIRST.len()];
-                let name = format!("{first} {}", place + 1);
-                Self { name, seed, place, stride: count }
-            })
-            .collect()
+    /// The `n`th customer of seed 0.
+    pub fn invented(n: usize) -> Self {
+        Self::of_seed(0, n)
     }
 
-    /// The `n`th person this customer registers.
-    pub fn person(&self, n: u32) -> Person {
-        // Names count by customer: with the stride they would come back too early.
-        Person::named(self.seed, n * self.stride + self.place, n + self.place)
+    /// The `n`th customer of a seed, `n` below [`CUSTOMERS_PER_SEED`]. Customers of one seed never
+    /// register the same person.
+    pub fn of_seed(seed: u64, n: usize) -> Self {
+        assert!(n < CUSTOMERS_PER_SEED, "customer {n} of a seed that has {CUSTOMERS_PER_SEED}");
+        let place = u32::try_from(n).expect("smaller than CUSTOMERS_PER_SEED");
+        Self { name: format!("{} {}", FIRST[n % FIRST.len()], n + 1), seed, place }
+    }
+
+    /// No other customer of the seed has that name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `n`th person this customer registers, `n` below [`PEOPLE_PER_CUSTOMER`]. No two have the
+    /// same name.
+    pub fn person(&self, n: usize) -> Person {
+        assert!(n < PEOPLE_PER_CUSTOMER, "person {n} of a customer who has {PEOPLE_PER_CUSTOMER}");
+        Person::nth(self.seed, self.place * PEOPLE_PER_CUSTOMER as u32 + n as u32)
     }
 
     /// The message that registers the `n`th person at a provider with four lines per person; every
     /// third one has labels.
-    pub fn registration_text(&self, n: u32) -> String {
+    pub fn registration_text(&self, n: usize) -> String {
         let person = self.person(n);
         if n % 3 == 2 { person.labelled() } else { person.lines() }
     }
@@ -169,16 +177,22 @@ mod tests {
 
     #[test]
     fn customers_never_register_the_same_person_and_no_customer_repeats_a_name() {
-        let customers = Customer::several(1, 20);
         let mut niks = HashSet::new();
-        for customer in &customers {
+        for place in [0, 1, 2, CUSTOMERS_PER_SEED - 1] {
+            let customer = Customer::invented(place);
             let mut names = HashSet::new();
-            for n in 0..NAMES {
+            for n in 0..PEOPLE_PER_CUSTOMER {
                 let person = customer.person(n);
                 assert!(niks.insert(person.nik.clone()), "{} registers {} again", customer.name, person.nik);
                 assert!(names.insert(person.nama.clone()), "{} repeats {}", customer.name, person.nama);
                 assert_eq!(customer.registration_text(n).lines().count(), 4);
             }
         }
+    }
+
+    #[test]
+    fn customers_have_names_of_their_own() {
+        let names: HashSet<String> = (0..CUSTOMERS_PER_SEED).map(|n| Customer::invented(n).name).collect();
+        assert_eq!(names.len(), CUSTOMERS_PER_SEED);
     }
 }

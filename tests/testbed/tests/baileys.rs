@@ -44,7 +44,9 @@ fn messages_pass_both_ways_in_both_addressings() {
         // Its own phone sees what the companion sent, in the right chat.
         let own = budi.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
         assert_eq!((own.from_me, own.chat.as_str()), (true, ani.number()));
-        baileys.wait("receipt", |receipt| receipt["id"] == *id && receipt["status"].as_u64() >= Some(3)).unwrap();
+        baileys
+            .wait("receipt", |receipt| receipt["id"] == *id && receipt["status"].as_u64() >= Some(3))
+            .unwrap();
     }
     assert_eq!(ani.failed_decryptions() + budi.failed_decryptions(), 0);
 }

@@ -20,7 +20,7 @@ use lexopt::prelude::*;
 use rusqlite::Connection;
 
 use crate::bot::{Bot, DatabaseCopy, Settings, copy_database};
-use crate::customers::{Customer, NAMES, PEOPLE_PER_SEED};
+use crate::customers::{CUSTOMERS_PER_SEED, Customer, PEOPLE_PER_CUSTOMER};
 use crate::interrupt::{self, wait_until};
 use crate::{Handset, Options, WhatsApp};
 use baileys::BaileysBot;
@@ -53,14 +53,11 @@ const SETTLE: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// bot-kjp's pacing at its upper bounds (`outbox.*` in its configuration).
-const PER_CHAT_PER_SECOND: u32 = 10;
-const TOTAL_PER_SECOND: u32 = 50;
+const PER_CHAT_PER_SECOND: u32 = 1000;
+const TOTAL_PER_SECOND: u32 = 1000;
 
 /// Both bots register the same people, each in a database of its own.
 const SEED: u64 = 1;
-
-/// Enough for any machine that this bot is compared on; beyond it the phones are what is measured.
-const MAX_CUSTOMERS: u32 = 500;
 
 /// Chooses registration, then Foodstation, at either bot.
 const OPENING: [&str; 2] = ["1", "3"];
@@ -83,8 +80,8 @@ impl Contestant {
 
 struct Arguments {
     bot: Option<PathBuf>,
-    registrations: u32,
-    customers: u32,
+    registrations: usize,
+    customers: usize,
     idle: Duration,
     only: Option<Contestant>,
     folder: Option<PathBuf>,
@@ -140,13 +137,13 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
         }
     }
     let Arguments { registrations, customers, .. } = arguments;
-    ensure!((1..=MAX_CUSTOMERS).contains(&customers), "--customers must be 1 to {MAX_CUSTOMERS}");
+    ensure!((1..=CUSTOMERS_PER_SEED).contains(&customers), "--customers must be 1 to {CUSTOMERS_PER_SEED}");
     ensure!(
         registrations >= customers && registrations.is_multiple_of(customers),
         "--registrations must be a multiple of --customers ({customers})"
     );
-    let most = (NAMES * customers).min(PEOPLE_PER_SEED);
-    ensure!(registrations <= most, "{customers} customers have {most} people to register at most");
+    let most = PEOPLE_PER_CUSTOMER * customers;
+    ensure!(registrations <= most, "{customers} customers have at most {most} people to register");
     Ok(Some(arguments))
 }
 
@@ -163,11 +160,13 @@ fn measure_all(arguments: &Arguments) -> Result<Report> {
         }
     };
     let server = WhatsApp::start(Options::default())?;
-    let phones: Vec<Handset> =
-        (1..=arguments.customers).map(|n| server.phone(&format!("Customer {n}"))).collect::<Result<_>>()?;
+    let customers = (0..arguments.customers).map(|n| {
+        let customer = Customer::of_seed(SEED, n);
+        Ok((server.phone(customer.name())?, customer))
+    });
     let load = Load {
         server: &server,
-        customers: phones.into_iter().zip(Customer::several(SEED, arguments.customers)).collect(),
+        customers: customers.collect::<Result<_>>()?,
         each: arguments.registrations / arguments.customers,
         idle: arguments.idle,
     };
@@ -202,7 +201,7 @@ struct Load<'a> {
     server: &'a WhatsApp,
     customers: Vec<(Handset, Customer)>,
     /// Registrations per customer.
-    each: u32,
+    each: usize,
     idle: Duration,
 }
 
@@ -243,7 +242,7 @@ impl Load<'_> {
         interrupt::pause(self.idle)?;
         let idle = Snapshot::of(pid)?;
 
-        let registrations = self.each * u32::try_from(self.customers.len())?;
+        let registrations = self.each * self.customers.len();
         progress(&format!("{}: {registrations} registrations", contestant.name()));
         let started = Instant::now();
         let latencies = self.everybody_registers(account.number())?;
@@ -276,7 +275,7 @@ impl Load<'_> {
     }
 
     /// The people in the database must be those that were sent: none lost, none invented.
-    fn expect_rows(&self, database: &Connection, contestant: Contestant) -> Result<u32> {
+    fn expect_rows(&self, database: &Connection, contestant: Contestant) -> Result<usize> {
         let column = match contestant {
             Contestant::BotKjp => "no_ktp",
             Contestant::Baileys => "nik",
@@ -285,10 +284,10 @@ impl Load<'_> {
             .prepare(&format!("SELECT {column} FROM registration ORDER BY {column}"))?
             .query_map([], |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
-        let people = |customer: &Customer| -> Vec<String> {
-            (0..self.each).map(|n| customer.person(n).nik).collect()
-        };
-        let mut sent: Vec<String> = self.customers.iter().flat_map(|(_, customer)| people(customer)).collect();
+        let people =
+            |customer: &Customer| -> Vec<String> { (0..self.each).map(|n| customer.person(n).nik).collect() };
+        let mut sent: Vec<String> =
+            self.customers.iter().flat_map(|(_, customer)| people(customer)).collect();
         sent.sort();
         stored.sort();
         ensure!(
@@ -298,13 +297,13 @@ impl Load<'_> {
             stored.len(),
             sent.len()
         );
-        Ok(u32::try_from(stored.len())?)
+        Ok(stored.len())
     }
 }
 
 /// One customer's whole conversation: time from handing each message to the phone until the answer
 /// is on its screen.
-fn converse(phone: &Handset, customer: &Customer, registrations: u32, bot: &str) -> Result<Vec<Duration>> {
+fn converse(phone: &Handset, customer: &Customer, registrations: usize, bot: &str) -> Result<Vec<Duration>> {
     let opening = OPENING.into_iter().map(|text| (text.to_owned(), None));
     let people = (0..registrations).map(|n| (customer.registration_text(n), Some(customer.person(n).nama)));
     // Two bots write to the same phones, so answers of the other one may be there already.

@@ -19,8 +19,8 @@ const KIB_PER_MB: f64 = 1_000_000.0 / 1024.0;
 /// What both bots went through.
 #[derive(Debug, Serialize)]
 pub(super) struct Plan {
-    pub registrations: u32,
-    pub customers: u32,
+    pub registrations: usize,
+    pub customers: usize,
     pub idle_seconds: u64,
     /// bot-kjp's pacing; the Baileys bot has none.
     pub per_chat_per_second: u32,
@@ -31,7 +31,7 @@ pub(super) struct Plan {
 #[derive(Debug, Serialize)]
 pub(super) struct Measurement {
     bot: &'static str,
-    rows_stored: u32,
+    rows_stored: usize,
     connected_mb: f64,
     connected_anonymous_mb: f64,
     idle_mb: f64,
@@ -55,7 +55,7 @@ impl Measurement {
     /// From the three moments: connected, after the idle time, after the load.
     pub(super) fn new(
         bot: &'static str,
-        rows: u32,
+        rows: usize,
         took: Duration,
         mut latencies: Vec<Duration>,
         [connected, idle, loaded]: [Snapshot; 3],
@@ -78,13 +78,13 @@ impl Measurement {
             threads_loaded: loaded.threads,
             idle_cpu_seconds: idle.cpu_seconds_of_living_threads - connected.cpu_seconds_of_living_threads,
             load_cpu_seconds: load_cpu,
-            cpu_seconds_per_1000: load_cpu * 1000.0 / f64::from(rows),
+            cpu_seconds_per_1000: load_cpu * 1000.0 / rows as f64,
             load_seconds: took.as_secs_f64(),
-            registrations_per_second: f64::from(rows) / took.as_secs_f64(),
+            registrations_per_second: rows as f64 / took.as_secs_f64(),
             latency_p50_ms: latency(0.5),
             latency_p99_ms: latency(0.99),
             latency_max_ms: latency(1.0),
-            written_bytes_per_registration: written as f64 / f64::from(rows),
+            written_bytes_per_registration: written as f64 / rows as f64,
         }
     }
 }
@@ -145,7 +145,8 @@ impl Report {
 
     /// At most 90 columns.
     pub(super) fn table(&self) -> String {
-        let Plan { registrations, customers, idle_seconds, per_chat_per_second, total_per_second } = &self.plan;
+        let Plan { registrations, customers, idle_seconds, per_chat_per_second, total_per_second } =
+            &self.plan;
         let Machine { processor, cores, memory_mb, kernel } = &self.machine;
         let mut text = format!(
             "\nBench of {}\n  {processor}, {cores} cores, {memory_mb} MB, Linux {kernel}\n  {}\n\
@@ -193,11 +194,15 @@ impl Report {
         let Some(ours) = self.bots.iter().find(|bot| bot.bot == "bot-kjp") else {
             return String::new();
         };
-        let line = |met: bool, text: String| format!("  {} {text}\n", if met { "met:    " } else { "NOT met:" });
+        let line =
+            |met: bool, text: String| format!("  {} {text}\n", if met { "met:    " } else { "NOT met:" });
         let mut text = String::from("\nAims\n");
         text.push_str(&line(
             ours.idle_mb <= AIM_RESIDENT_MB,
-            format!("at most {AIM_RESIDENT_MB} MB resident: {:.2} MB idle, {:.2} MB peak", ours.idle_mb, ours.peak_mb),
+            format!(
+                "at most {AIM_RESIDENT_MB} MB resident: {:.2} MB idle, {:.2} MB peak",
+                ours.idle_mb, ours.peak_mb
+            ),
         ));
         if let Some(theirs) = self.bots.iter().find(|bot| bot.bot != "bot-kjp") {
             let memory = theirs.idle_mb / ours.idle_mb;
@@ -219,7 +224,7 @@ type Value = fn(&Measurement) -> f64;
 
 /// Name, unit and value of each line of the table.
 const ROWS: [(&str, &str, Value); 18] = [
-    ("registrations stored", "", |m| f64::from(m.rows_stored)),
+    ("registrations stored", "", |m| m.rows_stored as f64),
     ("memory, connected (VmRSS)", "MB", |m| m.connected_mb),
     ("  of it heap and stacks (RssAnon)", "MB", |m| m.connected_anonymous_mb),
     ("memory, after the idle time", "MB", |m| m.idle_mb),
@@ -259,8 +264,8 @@ mod tests {
             registrations: 500,
             customers: 20,
             idle_seconds: 30,
-            per_chat_per_second: 10,
-            total_per_second: 50,
+            per_chat_per_second: 1000,
+            total_per_second: 1000,
         };
         Report::new(plan, bots, None)
     }
@@ -283,7 +288,8 @@ mod tests {
     #[test]
     fn the_table_judges_each_aim_by_what_was_measured() {
         let table =
-            report(vec![measurement("bot-kjp", 8_000, 1.0), measurement("Baileys bot", 200_000, 5.0)]).table();
+            report(vec![measurement("bot-kjp", 8_000, 1.0), measurement("Baileys bot", 200_000, 5.0)])
+                .table();
         assert!(table.contains("met:     at most 10 MB resident: 8.19 MB idle"), "{table}");
         assert!(table.contains("met:     20 times less memory: 25.0 times"), "{table}");
         assert!(table.contains("NOT met: 10 times fewer CPU seconds: 5.0 times"), "{table}");

@@ -13,7 +13,7 @@ const CAST: u64 = 3;
 const CROWD: u64 = 4;
 
 /// Customers who write in the moment of the power cut.
-const CROWD_SIZE: u32 = 8;
+const CROWD_SIZE: usize = 8;
 
 /// The whole play, in order.
 pub(super) fn play(stage: &mut Stage) -> Result<()> {
@@ -49,7 +49,9 @@ fn linking(stage: &mut Stage) -> Result<()> {
 
 fn first_registration(stage: &mut Stage) -> Result<()> {
     stage.headline("Scene 1: Ani registers for the first time")?;
-    stage.narrate("Ani has never written to the bot. She greets it, follows the menu and registers her mother.")?;
+    stage.narrate(
+        "Ani has never written to the bot. She greets it, follows the menu and registers her mother.",
+    )?;
     let mut ani = stage.actor("Ani")?;
     stage.say(&mut ani, "assalamualaikum")?;
     stage.say(&mut ani, "1")?;
@@ -87,7 +89,9 @@ fn two_people_in_one_message(stage: &mut Stage) -> Result<()> {
 
 fn a_broken_number(stage: &mut Stage) -> Result<()> {
     stage.headline("Scene 3: one digit is missing")?;
-    stage.narrate("Citra registers two people; the second KTP number has 15 digits. Only that person must wait.")?;
+    stage.narrate(
+        "Citra registers two people; the second KTP number has 15 digits. Only that person must wait.",
+    )?;
     let mut citra = stage.actor("Citra")?;
     stage.choose_foodstation(&mut citra)?;
     let (good, right) = (person(4, "Rahmat Hidayat"), person(5, "Endang Sulastri"));
@@ -123,7 +127,9 @@ fn somebody_elses_nik(stage: &mut Stage) -> Result<()> {
 
 fn race_for_one_nik(stage: &mut Stage) -> Result<()> {
     stage.headline("Scene 5: two customers, one KTP number, the same moment")?;
-    stage.narrate("Eko and his sister Fitri both register their grandmother, and press Send at the same time.")?;
+    stage.narrate(
+        "Eko and his sister Fitri both register their grandmother, and press Send at the same time.",
+    )?;
     let (mut eko, mut fitri) = (stage.actor("Eko")?, stage.actor("Fitri")?);
     for racer in [&mut eko, &mut fitri] {
         stage.choose_foodstation(racer)?;
@@ -131,7 +137,8 @@ fn race_for_one_nik(stage: &mut Stage) -> Result<()> {
     let grandmother = person(7, "Nenek Salamah");
     let texts = [
         grandmother.lines(),
-        Person { kjp: Person::nth(CAST, 8).kjp, nama: "Hj. Salamah".into(), ..grandmother.clone() }.labelled(),
+        Person { kjp: Person::nth(CAST, 8).kjp, nama: "Hj. Salamah".into(), ..grandmother.clone() }
+            .labelled(),
     ];
     let bot = stage.operator.number().to_owned();
     let start = Barrier::new(2);
@@ -159,9 +166,9 @@ fn race_for_one_nik(stage: &mut Stage) -> Result<()> {
 
 fn power_cut(stage: &mut Stage) -> Result<()> {
     stage.headline("Scene 6: the power fails while everybody writes")?;
-    let customers = Customer::several(CROWD, CROWD_SIZE);
+    let customers: Vec<Customer> = (0..CROWD_SIZE).map(|n| Customer::of_seed(CROWD, n)).collect();
     let mut crowd =
-        customers.iter().map(|customer| stage.actor(&customer.name)).collect::<Result<Vec<_>>>()?;
+        customers.iter().map(|customer| stage.actor(customer.name())).collect::<Result<Vec<_>>>()?;
     for actor in &mut crowd {
         stage.choose_foodstation(actor)?;
     }
@@ -195,7 +202,11 @@ fn power_cut(stage: &mut Stage) -> Result<()> {
     stage.bot.start(&stage.whatsapp, &number)?;
     for (actor, person) in crowd.iter_mut().zip(&people) {
         let answer = stage.take_answer(actor)?;
-        ensure!(answer.contains(&person.nama), "the answer to {} is about somebody else:\n{answer}", person.nama);
+        ensure!(
+            answer.contains(&person.nama),
+            "the answer to {} is about somebody else:\n{answer}",
+            person.nama
+        );
     }
     let once = crowd.iter().all(|actor| stage.unread(actor) == 0);
     stage.promise(once, "every phone shows one answer, and it is about the right person");
@@ -215,7 +226,9 @@ fn supabase_is_down(stage: &mut Stage) -> Result<()> {
     stage.show_rows("In the bot's SQLite", &ledger);
     stage.show_rows("In Supabase (PostgreSQL)", &supabase);
     stage.promise(ledger.len() == 1 && supabase.is_empty(), "the row is in SQLite and waits");
-    stage.narrate("Supabase is back. The bot tries again by itself, after a pause that grows with each failure.")?;
+    stage.narrate(
+        "Supabase is back. The bot tries again by itself, after a pause that grows with each failure.",
+    )?;
     stage.supabase.start_postgrest()?;
     stage.both_hold(&[&uncle.nik], 1)
 }

@@ -87,7 +87,7 @@ impl Stage {
         let settings = Settings {
             whatsapp_url: whatsapp.url(),
             // Nobody wants to watch a polite bot wait.
-            per_chat_per_second: 10,
+            per_chat_per_second: 50,
             total_per_second: 50,
             log_level: "info",
             supabase: Some((supabase.url(), supabase.secret_key().to_owned())),
@@ -97,7 +97,19 @@ impl Stage {
         let operator = whatsapp.phone("Operator")?;
         let (kept, sent, read) = (0, 0, 0);
         let broken = Vec::new();
-        Ok(Self { screen, bot, operator, whatsapp, supabase, _folder: folder, fast, kept, broken, sent, read })
+        Ok(Self {
+            screen,
+            bot,
+            operator,
+            whatsapp,
+            supabase,
+            _folder: folder,
+            fast,
+            kept,
+            broken,
+            sent,
+            read,
+        })
     }
 
     /// A customer with a phone of their own.
@@ -254,8 +266,11 @@ impl Stage {
         let number = self.operator.number().to_owned();
         let (ledger, supabase) = (self.in_ledger(&[])?, self.in_supabase(&[])?);
         let phones = self.whatsapp.phones();
-        let answers: usize =
-            phones.iter().flat_map(Handset::shown).filter(|shown| shown.from == number && !shown.from_me).count();
+        let answers: usize = phones
+            .iter()
+            .flat_map(Handset::shown)
+            .filter(|shown| shown.from == number && !shown.from_me)
+            .count();
         let failed: u64 = phones.iter().map(Handset::failed_decryptions).sum();
         self.screen.rows(
             "Counts",
@@ -283,7 +298,9 @@ impl Stage {
 }
 
 fn as_set(rows: &[Row]) -> HashSet<(&str, &str, &str, &str)> {
-    rows.iter().map(|row| (row.nama.as_str(), row.kjp.as_str(), row.nik.as_str(), row.lokasi.as_str())).collect()
+    rows.iter()
+        .map(|row| (row.nama.as_str(), row.kjp.as_str(), row.nik.as_str(), row.lokasi.as_str()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -74,7 +74,11 @@ impl World {
                 }
             }
             let answer = answer.attr("version", state.version(&name)).attr("has_more_patches", "false");
-            answers.push(if children.is_empty() { answer.build() } else { answer.children(children).build() });
+            answers.push(if children.is_empty() {
+                answer.build()
+            } else {
+                answer.children(children).build()
+            });
         }
         for name in changed {
             self.tell_collection_changed(at.account, Some(at.device), &name);

@@ -298,7 +298,9 @@ impl World {
             let companions: Vec<u16> = self.accounts[account].companions.keys().copied().collect();
             for device in companions {
                 let at = DeviceAddress { account, device };
-                let Some(companion) = self.companion(at).filter(|companion| companion.drained) else { continue };
+                let Some(companion) = self.companion(at).filter(|companion| companion.drained) else {
+                    continue;
+                };
                 for stanza in companion.queue.take_unwritten() {
                     self.write_to(at, stanza);
                 }

@@ -58,7 +58,8 @@ impl World {
         };
         self.groups.groups.insert(id.clone(), group);
         let metadata = self.group_node(&id);
-        let created = node("create").attr("type", "new").attr("reason", "invite").children([metadata]).build();
+        let created =
+            node("create").attr("type", "new").attr("reason", "invite").children([metadata]).build();
         self.tell_members(&id, creator, members, created);
         id
     }
@@ -108,7 +109,8 @@ impl World {
                     "promote" => "promote",
                     _ => "demote",
                 };
-                let jids: Vec<Jid> = action.all("participant").filter_map(|member| member.jid("jid")).collect();
+                let jids: Vec<Jid> =
+                    action.all("participant").filter_map(|member| member.jid("jid")).collect();
                 let members: Vec<AccountId> = jids.iter().filter_map(|jid| self.account_of(jid)).collect();
                 self.change_members(&id, at.account, tag, &members);
                 let answered = jids.iter().map(|jid| {
@@ -134,10 +136,8 @@ impl World {
                 let text = action.child("body").and_then(|body| body.bytes()).unwrap_or_default().to_vec();
                 let description_id = action.attr("id").unwrap_or_default().into_owned();
                 group.description = Some((description_id.clone(), text.clone()));
-                let told = node("description")
-                    .attr("id", description_id)
-                    .children([leaf("body", text)])
-                    .build();
+                let told =
+                    node("description").attr("id", description_id).children([leaf("body", text)]).build();
                 self.tell_group(&id, at.account, told);
                 result(request, [])
             }
@@ -234,7 +234,12 @@ impl World {
                 _ => {}
             }
         }
-        told.extend(who.iter().filter(|member| change == "add" && !told.contains(member)).copied().collect::<Vec<_>>());
+        told.extend(
+            who.iter()
+                .filter(|member| change == "add" && !told.contains(member))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
         let addressing = group.addressing;
         let participants: Vec<Node> = who
             .iter()
@@ -242,7 +247,9 @@ impl World {
                 let account = &self.accounts[*member];
                 let participant = node("participant").attr("jid", account.jid(0, addressing));
                 match addressing {
-                    Addressing::Lid => participant.attr("phone_number", account.jid(0, Addressing::Pn)).build(),
+                    Addressing::Lid => {
+                        participant.attr("phone_number", account.jid(0, Addressing::Pn)).build()
+                    }
                     Addressing::Pn => participant.attr("lid", account.jid(0, Addressing::Lid)).build(),
                 }
             })

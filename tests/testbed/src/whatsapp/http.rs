@@ -50,9 +50,7 @@ impl Request {
                     headers: head
                         .headers
                         .iter()
-                        .map(|h| {
-                            (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned())
-                        })
+                        .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()))
                         .collect(),
                     rest: bytes[length..].to_vec(),
                 }));

@@ -59,9 +59,7 @@ impl World {
             ("w:sync:app:state", _) => self.on_app_state_iq(at, iq),
             ("w:m", "media_conn") => self.on_media_conn(iq),
             ("w:g2", _) => self.on_group_iq(at, iq),
-            ("w:mex", _) => {
-                result(iq, [node("result").string_content(r#"{"data":{}}"#).build()])
-            }
+            ("w:mex", _) => result(iq, [node("result").string_content(r#"{"data":{}}"#).build()]),
             ("md", "remove-companion-device") => {
                 self.write(id, result(iq, []));
                 let device = iq.child("remove-companion-device").and_then(|child| child.jid("jid"));
@@ -79,10 +77,8 @@ impl World {
 
     /// A companion hands a token to a contact, which may then write to a restricted account.
     fn on_privacy_tokens(&mut self, at: DeviceAddress, iq: &Node) -> Node {
-        let tokens: Vec<Node> = iq
-            .child("tokens")
-            .map(|tokens| tokens.all("token").cloned().collect())
-            .unwrap_or_default();
+        let tokens: Vec<Node> =
+            iq.child("tokens").map(|tokens| tokens.all("token").cloned().collect()).unwrap_or_default();
         for token in tokens {
             let Some(to) = token.jid("jid").and_then(|jid| self.account_of(&jid)) else { continue };
             self.give_token(at.account, to);
@@ -98,7 +94,8 @@ impl World {
         let token = self.accounts[from].tokens.entry(to).or_insert_with(|| fresh.to_vec()).clone();
         let companions: Vec<u16> = self.accounts[to].companions.keys().copied().collect();
         for device in companions {
-            let token = node("token").attr("type", "trusted_contact").attr("t", now).bytes(token.clone()).build();
+            let token =
+                node("token").attr("type", "trusted_contact").attr("t", now).bytes(token.clone()).build();
             let stanza = node("notification")
                 .attr("from", self.accounts[from].jid(0, Addressing::Pn))
                 .attr("sender_lid", self.accounts[from].jid(0, Addressing::Lid))

@@ -38,10 +38,8 @@ impl ServerKeys {
                 not_after: Some(NOT_AFTER),
             }
             .encode_to_vec();
-            let signature = signer
-                .private_key
-                .calculate_signature(&details, rng)
-                .expect("a generated key can sign");
+            let signature =
+                signer.private_key.calculate_signature(&details, rng).expect("a generated key can sign");
             NoiseCertificate { details: Some(details), signature: Some(signature.to_vec()) }
         };
         let chain = CertChain {

@@ -62,7 +62,8 @@ impl QrText {
         let parts: Vec<&str> = text.split(',').collect();
         ensure!(parts.len() >= 4, "a QR text has at least four parts, this one {}", parts.len());
         let key = |part: &str, what| -> anyhow::Result<[u8; 32]> {
-            let bytes = BASE64_STANDARD.decode(part).with_context(|| format!("decoding the QR text's {what}"))?;
+            let bytes =
+                BASE64_STANDARD.decode(part).with_context(|| format!("decoding the QR text's {what}"))?;
             bytes.try_into().map_err(|_| anyhow::anyhow!("the QR text's {what} has not 32 bytes"))
         };
         Ok(QrText {
@@ -150,7 +151,9 @@ impl World {
         let qr = QrText::parse(text)?;
         let (id, registration) = self
             .unpaired()
-            .find(|(_, registration)| registration.noise == qr.noise && registration.refs.contains(&qr.reference))
+            .find(|(_, registration)| {
+                registration.noise == qr.noise && registration.refs.contains(&qr.reference)
+            })
             .context("no client waits with that QR code: it may be an old one")?;
         ensure!(registration.keys.identity == qr.identity, "the QR code's identity is not the client's");
         ensure!(registration.pending.is_none(), "that QR code was scanned before");
@@ -379,7 +382,10 @@ mod tests {
         let parsed = QrText::parse(&plain).unwrap();
         assert_eq!(parsed.reference, "2@ref");
         assert_eq!((parsed.noise, parsed.identity), ([1; 32], [2; 32]));
-        assert_eq!(QrText::parse(&format!("https://wa.me/settings/linked_devices#{plain}\n")).unwrap(), parsed);
+        assert_eq!(
+            QrText::parse(&format!("https://wa.me/settings/linked_devices#{plain}\n")).unwrap(),
+            parsed
+        );
     }
 
     #[test]

@@ -47,8 +47,7 @@ impl World {
 
     /// Tells those who subscribed.
     pub fn presence_changed(&mut self, account: AccountId) {
-        let subscribers: Vec<DeviceAddress> =
-            self.accounts[account].subscribers.keys().copied().collect();
+        let subscribers: Vec<DeviceAddress> = self.accounts[account].subscribers.keys().copied().collect();
         for to in subscribers {
             let addressing = self.accounts[account].subscribers[&to];
             self.tell_presence(account, to, addressing);
@@ -87,13 +86,7 @@ impl World {
         self.tell_typing(from, to, addressing, vec![node("paused").build()]);
     }
 
-    fn tell_typing(
-        &mut self,
-        from: DeviceAddress,
-        to: AccountId,
-        addressing: Addressing,
-        state: Vec<Node>,
-    ) {
+    fn tell_typing(&mut self, from: DeviceAddress, to: AccountId, addressing: Addressing, state: Vec<Node>) {
         let typing = match state.first() {
             Some(first) => first.tag == "composing",
             None => return,

@@ -194,9 +194,7 @@ impl World {
     ) -> Option<Node> {
         let name = self.accounts[to.account].number.clone();
         match self.accounts[from].primary.phone.encrypt(&name, to.device.into(), bundle, message) {
-            Ok((kind, bytes)) => {
-                Some(leaf("enc", bytes).with("v", "2").with("type", kind.as_str()))
-            }
+            Ok((kind, bytes)) => Some(leaf("enc", bytes).with("v", "2").with("type", kind.as_str())),
             Err(failed) => {
                 log::warn!("a phone could not encrypt: {failed}");
                 None
@@ -242,7 +240,8 @@ impl World {
         devices.dedup();
         let mut participants = Vec::new();
         for to in devices {
-            let content = if to.account == from && chat.server != Server::Group { &for_own } else { &message };
+            let content =
+                if to.account == from && chat.server != Server::Group { &for_own } else { &message };
             if let Some(enc) = self.encrypt_for(from, to, content) {
                 participants.push(node("to").attr("jid", self.jid(to, addressing)).children([enc]).build());
             }
@@ -260,7 +259,8 @@ impl World {
         {
             self.give_token(from, other);
         }
-        self.relay(DeviceAddress { account: from, device: 0 }, &stanza).context("relaying a phone's message")?;
+        self.relay(DeviceAddress { account: from, device: 0 }, &stanza)
+            .context("relaying a phone's message")?;
         Ok(id)
     }
 
@@ -317,7 +317,14 @@ impl World {
         }
     }
 
-    fn primary_shows(&mut self, account: AccountId, origin: &Origin, id: &str, stanza: &Node, message: Message) {
+    fn primary_shows(
+        &mut self,
+        account: AccountId,
+        origin: &Origin,
+        id: &str,
+        stanza: &Node,
+        message: Message,
+    ) {
         let from_me = origin.sender.account == account;
         let message = match message.device_sent_message.as_option() {
             Some(sent) if from_me => sent.message.as_option().cloned().unwrap_or_default(),
@@ -354,12 +361,7 @@ impl World {
             return;
         }
         let bundle = primary.phone.key_bundle();
-        let retry = node("retry")
-            .attr("v", "1")
-            .attr("id", id)
-            .attr("t", now)
-            .attr("count", count)
-            .build();
+        let retry = node("retry").attr("v", "1").attr("id", id).attr("t", now).attr("count", count).build();
         let registration = leaf("registration", bundle.registration_id.to_be_bytes());
         let children = vec![retry, registration, retry_keys(&bundle)];
         self.primary_receipt(account, origin, id, Some("retry"), children);
@@ -412,7 +414,8 @@ impl World {
         let participant = receipt.jid("participant");
         let device_jid = participant.clone().unwrap_or_else(|| from.clone());
         let to = self.device_of(&device_jid).context("its sender is no device")?;
-        let count = receipt.child("retry").and_then(|retry| retry.attr("count")?.parse().ok()).unwrap_or(1u32);
+        let count =
+            receipt.child("retry").and_then(|retry| retry.attr("count")?.parse().ok()).unwrap_or(1u32);
         ensure!(count <= MAX_RETRIES, "asked {count} times");
         let sent = self.accounts[account].primary.sent.iter().find(|sent| sent.id == id);
         let (chat, message) = sent

@@ -98,7 +98,9 @@ mod tests {
         let ids: Vec<_> = queue
             .backlog()
             .iter()
-            .map(|stanza| (stanza.attr("id").unwrap().into_owned(), stanza.attr("offline").unwrap().into_owned()))
+            .map(|stanza| {
+                (stanza.attr("id").unwrap().into_owned(), stanza.attr("offline").unwrap().into_owned())
+            })
             .collect();
         assert_eq!(
             ids,

@@ -17,10 +17,8 @@ impl World {
             .iter()
             .map(|protocol| protocol.tag.to_string())
             .collect();
-        let asked: Vec<Node> = usync
-            .child("list")
-            .map(|list| list.all("user").cloned().collect())
-            .unwrap_or_default();
+        let asked: Vec<Node> =
+            usync.child("list").map(|list| list.all("user").cloned().collect()).unwrap_or_default();
         let users: Vec<Node> = asked.iter().map(|user| self.usync_user(user, &protocols)).collect();
         let mut answer = node("usync");
         for key in ["sid", "mode", "context", "index", "last"] {
@@ -28,11 +26,9 @@ impl World {
                 answer = answer.attr(key, value.into_owned());
             }
         }
-        let answered = protocols.iter().map(|protocol| {
-            node_named(protocol).attr("refresh", 86_400u32).build()
-        });
-        let children =
-            [node("result").children(answered).build(), node("list").children(users).build()];
+        let answered =
+            protocols.iter().map(|protocol| node_named(protocol).attr("refresh", 86_400u32).build());
+        let children = [node("result").children(answered).build(), node("list").children(users).build()];
         result(request, [answer.children(children).build()])
     }
 
@@ -47,8 +43,10 @@ impl World {
         if let Some(jid) = &asked {
             answer = answer.attr("jid", jid);
         }
-        let children: Vec<Node> =
-            protocols.iter().map(|protocol| self.usync_protocol(protocol, account, typed.as_deref())).collect();
+        let children: Vec<Node> = protocols
+            .iter()
+            .map(|protocol| self.usync_protocol(protocol, account, typed.as_deref()))
+            .collect();
         answer.children(children).build()
     }
 
