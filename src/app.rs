@@ -152,7 +152,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     connection.stop().await;
     // Whatever was still being written is durable before the process ends.
-    database.write_now(|_| Ok(())).map_err(AppError::LastCommit)?;
+    database.finish().map_err(AppError::LastCommit)?;
     Ok(ended?)
 }
 

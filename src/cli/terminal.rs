@@ -99,14 +99,11 @@ impl Terminal {
             };
             match notice {
                 // A link code was asked for: the QR codes that come beside it would cover it.
-                Notice::QrCode { .. } if matches!(&self.shown, Some(Shown { code: Code::Link(_), .. })) => {}
+                Notice::QrCode { .. } if self.shows_link_code() => {}
                 Notice::QrCode { code, valid } => self.offer(Code::Qr(code), valid),
                 Notice::LinkCode { code, valid } => self.offer(Code::Link(code), valid),
                 Notice::LinkCodeRefused(reason) => self.say(&wording::link_code_refused(&reason)),
-                Notice::CodesExhausted if !self.serving => {
-                    self.close();
-                    return Farewell::PairingTimedOut;
-                }
+                Notice::CodesExhausted if !self.serving => return Farewell::PairingTimedOut,
                 Notice::CodesExhausted => {}
                 Notice::Paired => {
                     paired = true;
@@ -133,6 +130,11 @@ impl Terminal {
         self.shown = Some(Shown { code, until: clock::now() + valid });
     }
 
+    fn shows_link_code(&self) -> bool {
+        let shown = self.shown.as_ref().filter(|shown| clock::now() < shown.until);
+        shown.is_some_and(|shown| matches!(shown.code, Code::Link(_)))
+    }
+
     fn tick(&mut self) {
         let (Some(screen), Some(shown)) = (&mut self.screen, &self.shown) else { return };
         let left = shown.until.saturating_duration_since(clock::now()).as_secs();
@@ -151,10 +153,5 @@ impl Terminal {
         if let Err(error) = said {
             log::debug!("terminal: not written: {error}");
         }
-    }
-
-    fn close(&mut self) {
-        self.shown = None;
-        self.screen = None;
     }
 }

@@ -35,6 +35,9 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome {
     // After a syntax error the rest of the line is guesswork, and so are its other problems.
     problems.sort_by(|a, b| a.place.cmp(&b.place));
     problems.dedup_by(|next, first| next.place == first.place && matches!(first.fault, Fault::Syntax(_)));
+    let homeless = lines_below_broken_headers(text, &problems);
+    problems
+        .retain(|problem| matches!(problem.fault, Fault::Syntax(_)) || !homeless.contains(&problem.line()));
     Outcome { settings, set, problems }
 }
 
@@ -125,6 +128,22 @@ impl Reader<'_> {
 pub(super) fn line_of(text: &[u8], offset: usize) -> usize {
     let before = &text[..offset.min(text.len())];
     before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The lines whose section cannot be known because the header above them is not TOML: to call
+/// their keys unknown would mislead.
+fn lines_below_broken_headers(text: &str, problems: &[Problem]) -> Vec<usize> {
+    let mut broken = false;
+    let mut homeless = vec![];
+    for (line, content) in (1..).zip(text.lines()) {
+        if content.trim_start().starts_with('[') {
+            broken = problems.iter().any(|p| p.line() == line && matches!(p.fault, Fault::Syntax(_)));
+        }
+        if broken {
+            homeless.push(line);
+        }
+    }
+    homeless
 }
 
 /// What may stand where an unknown key stood.

@@ -8,7 +8,8 @@ use super::file::Reader;
 use super::rule::{AbsolutePath, Level, Optional, Rule, Span, Text, Url, WebVersion, Whole};
 
 /// What the address of a Supabase project may be, in the file and in `SUPABASE_URL`.
-pub(super) const SUPABASE_URL: Url = Url { schemes: &["https", "http"], local_only: Some("http") };
+pub(super) const SUPABASE_URL: Url =
+    Url { schemes: &["https", "http"], local_only: Some("http"), path: false };
 
 /// What a key is worth when nobody sets it, as TOML.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +117,7 @@ keys! {
         /// Address of WhatsApp's server; changed only for tests.
         #[penjelasan = "Alamat server WhatsApp; hanya diubah untuk pengujian."]
         url: String = Default("\"wss://web.whatsapp.com/ws/chat\""),
-            Url { schemes: &["wss", "ws"], local_only: None };
+            Url { schemes: &["wss", "ws"], local_only: None, path: true };
         /// Name of this device in the phone's list of linked devices; takes effect at the next
         /// pairing.
         #[penjelasan = "Nama perangkat ini di daftar perangkat tertaut pada HP; berlaku saat penautan berikutnya."]

@@ -92,6 +92,14 @@ pub(super) enum Fault {
 }
 
 impl Problem {
+    /// The line of the file, counted from 1; 0 if this is not about the file.
+    pub(super) fn line(&self) -> usize {
+        match self.place {
+            Place::Line { line, .. } => line,
+            Place::Variable(_) | Place::Credential(_) => 0,
+        }
+    }
+
     /// Whether this is about the value of the key `path`.
     pub(super) fn concerns(&self, path: &str) -> bool {
         matches!(&self.fault, Fault::Value { key: Some(key), .. } if *key == path)

@@ -172,12 +172,14 @@ impl Rule for AbsolutePath {
     }
 }
 
-/// A URL of a server: scheme, host, optional port and path. User names, passwords, queries and
+/// A URL of a server: scheme, host, optional port, path where it is wanted. User names, passwords, queries and
 /// fragments are refused; a slash at the end is dropped.
 pub(super) struct Url {
     pub schemes: &'static [&'static str],
     /// The scheme that is only good enough towards an address that never leaves the house.
     pub local_only: Option<&'static str>,
+    /// Whether the URL may go on after the host.
+    pub path: bool,
 }
 
 impl Rule for Url {
@@ -188,7 +190,8 @@ impl Rule for Url {
         if let Some(scheme) = self.local_only {
             let _ = write!(words, " ({scheme}:// only to localhost or a private address)");
         }
-        words.push_str(", without user name, password, query or fragment");
+        words.push_str(if self.path { ", without " } else { ", without path, " });
+        words.push_str("user name, password, query or fragment");
         words
     }
 
@@ -205,6 +208,7 @@ impl Rule for Url {
         let allowed = self.schemes.contains(&scheme)
             && !authority.host().is_empty()
             && port_allowed
+            && (self.path || matches!(uri.path(), "" | "/"))
             && (self.local_only != Some(scheme) || is_local(authority.host()));
         allowed.then(|| text.trim_end_matches('/').to_owned())
     }
@@ -304,7 +308,7 @@ mod tests {
     }
 
     const SPAN: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(86_400) };
-    const PROJECT: Url = Url { schemes: &["https", "http"], local_only: Some("http") };
+    const PROJECT: Url = Url { schemes: &["https", "http"], local_only: Some("http"), path: false };
 
     #[test]
     fn lengths_of_time_need_a_unit_and_keep_their_bounds() {
@@ -320,8 +324,7 @@ mod tests {
 
     #[test]
     fn a_clear_text_url_is_refused_unless_it_stays_in_the_house() {
-        for url in
-            ["https://abc.supabase.co", "http://localhost:3000", "http://127.0.0.1", "http://[::1]:80/a"]
+        for url in ["https://abc.supabase.co", "http://localhost:3000", "http://127.0.0.1", "http://[::1]:80"]
         {
             assert_eq!(read(&PROJECT, &quoted(url)).as_deref(), Some(url));
         }
@@ -331,6 +334,7 @@ mod tests {
             "https://user:word@abc.supabase.co",
             "https://abc.supabase.co:0",
             "https://abc.supabase.co:99999",
+            "https://abc.supabase.co/rest/v1/",
             "https://",
             "https://a?b",
             "https://a#b",

@@ -171,6 +171,15 @@ fn text_that_is_not_toml_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_broken_section_header_does_not_make_its_keys_unknown() {
+    refused(
+        "[log\nlevel = \"info\"\n[inbox]\ncapacitx = 1",
+        "config.toml:1: not TOML: unclosed table, expected `]`\n\
+         config.toml:4: inbox.capacitx: unknown key; did you mean inbox.capacity?",
+    );
+}
+
+#[test]
 fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
     refused(
         "[log]\nlevel = 1\nlevl = \"info\"\n[inbox]\ncapacity = 5000",
@@ -248,7 +257,7 @@ fn a_bad_variable_or_credential_is_refused_once_and_not_repeated() {
     assert_eq!(
         both("http://a.supabase.co", SECRET),
         "environment: SUPABASE_URL: this value is not allowed; allowed: a URL that starts with https:// or http:// \
-         (http:// only to localhost or a private address), without user name, password, query or fragment"
+         (http:// only to localhost or a private address), without path, user name, password, query or fragment"
     );
     assert_eq!(
         both("https://a.supabase.co", "two words"),

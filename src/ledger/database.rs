@@ -195,6 +195,19 @@ impl Database {
         }
     }
 
+    /// Commits what is open and moves everything from the journal into the database file, as the
+    /// last act of the process.
+    pub fn finish(&self) -> Result<(), LedgerError> {
+        self.write_now(|_| Ok::<_, LedgerError>(()))?;
+        let busy: bool =
+            self.read(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
+        if busy {
+            // Another connection cannot exist, so a statement was left open.
+            log::warn!("ledger: the journal could not be folded into the database file");
+        }
+        Ok(())
+    }
+
     /// Runs `job` in the open transaction, opening one if there is none. The flag says whether
     /// the caller opened it and so has to commit it.
     fn enlist<T, E: From<LedgerError>>(

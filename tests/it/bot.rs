@@ -76,7 +76,7 @@ impl Home {
     }
 
     /// Links the bot to `phone` by the QR code that it shows.
-    pub fn pair(&self, phone: &testbed::Account) {
+    pub fn pair(&self, phone: &testbed::Handset) {
         let mut bot = self.start(&["pair"]);
         let qr = bot.wait_for_qr();
         phone.scan_qr(&qr).expect("the phone accepts the QR code");

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use testbed::{Account, Options, Supabase, WhatsApp};
+use testbed::customers::Customer;
+use testbed::{Handset, Options, Supabase, WhatsApp};
 
-use super::bot::{DEADLINE, Home};
-use super::customers::Customer;
+use super::bot::Home;
+use super::scene::{wait_for, wait_for_rows};
 use super::seed;
 
 const CUSTOMERS: usize = 20;
@@ -22,16 +23,14 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     let mut random = seed::announce("kill");
     let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
     let supabase = Supabase::start().expect("Supabase starts");
-    let mut home = Home::with(
-        &server,
-        &format!("\n[supabase]\nurl = {:?}\ninterval = \"100ms\"\n", supabase.url()),
-    );
-    home.secret("SUPABASE_SECRET_KEY", supabase.service_key());
+    let mut home =
+        Home::with(&server, &format!("\n[supabase]\nurl = {:?}\ninterval = \"100ms\"\n", supabase.url()));
+    home.secret("SUPABASE_SECRET_KEY", supabase.secret_key());
     supabase.apply(&home.output(&["schema"])).expect("the schema applies");
     let operator = server.phone("Operator").expect("a phone");
     home.pair(&operator);
 
-    let customers: Vec<(Customer, Account)> = (0..CUSTOMERS)
+    let customers: Vec<(Customer, Handset)> = (0..CUSTOMERS)
         .map(|n| {
             let customer = Customer::invented(n);
             let phone = server.phone(customer.name()).expect("a phone");
@@ -61,7 +60,8 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
             }
             let n = waiting[random.below(waiting.len())];
             let (customer, phone) = &customers[n];
-            let id = phone.send_text(&operator.number(), &script(customer, next[n])).expect("the message is sent");
+            let id =
+                phone.send_text(operator.number(), &script(customer, next[n])).expect("the message is sent");
             said.entry(n).or_default().push(id);
             next[n] += 1;
         }
@@ -72,18 +72,15 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     let bot = home.start(&["run"]);
     for (n, (customer, phone)) in customers.iter().enumerate() {
         for step in next[n]..steps {
-            let id = phone.send_text(&operator.number(), &script(customer, step)).expect("the message is sent");
+            let id =
+                phone.send_text(operator.number(), &script(customer, step)).expect("the message is sent");
             said.entry(n).or_default().push(id);
         }
     }
-    for (n, (customer, phone)) in customers.iter().enumerate() {
-        phone
-            .wait_for(|shown| (shown.len() >= said[&n].len()).then_some(()), DEADLINE)
-            .unwrap_or_else(|e| panic!("{}: {e}\n{}", customer.name(), bot.output()));
+    for (n, (_, phone)) in customers.iter().enumerate() {
+        wait_for(phone, |shown| (shown.len() >= said[&n].len()).then_some(()));
     }
-    supabase
-        .wait_for("SELECT count(*) FROM data_harian", &expected_rows(), DEADLINE)
-        .unwrap_or_else(|e| panic!("{e}\n{}", bot.output()));
+    wait_for_rows(&supabase, "SELECT count(*) FROM data_harian", &expected_rows(), &bot);
 
     for (n, (customer, phone)) in customers.iter().enumerate() {
         let answers = phone.shown().len();
@@ -94,7 +91,10 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     assert!(status.success(), "{status}");
     let ledger = home.ledger();
     assert_eq!(ledger.count("SELECT count(*) FROM registration"), (CUSTOMERS * REGISTRATIONS_EACH) as i64);
-    assert_eq!(ledger.count("SELECT count(DISTINCT no_ktp) FROM registration"), (CUSTOMERS * REGISTRATIONS_EACH) as i64);
+    assert_eq!(
+        ledger.count("SELECT count(DISTINCT no_ktp) FROM registration"),
+        (CUSTOMERS * REGISTRATIONS_EACH) as i64
+    );
     assert_eq!(ledger.texts("PRAGMA integrity_check"), ["ok"]);
     let stored = supabase.query("SELECT count(*), count(DISTINCT no_ktp) FROM data_harian").expect("rows");
     assert_eq!(stored, [[expected_rows(), expected_rows()]]);

@@ -1,8 +1,7 @@
 //! Everything that is tested on the real binary and real parts, one module per promise.
 
-mod baileys;
 mod bot;
-mod disorder;
+mod demo;
 mod kill;
 mod main_job;
 mod pairing;
@@ -11,4 +10,3 @@ mod refusals;
 mod scene;
 mod seed;
 mod shipped;
-mod sync;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use testbed::{Addressing, Options, SendAs, Supabase, WhatsApp};
 use waproto::whatsapp as wa;
 
-use super::bot::{DEADLINE, Home};
-use super::scene::{Scene, wait_for};
+use super::bot::Home;
+use super::scene::{Scene, wait_for, wait_for_rows};
 
 #[test]
 fn a_message_becomes_a_registration_in_sqlite_and_in_postgresql() {
@@ -14,7 +14,7 @@ fn a_message_becomes_a_registration_in_sqlite_and_in_postgresql() {
     let supabase = Supabase::start().expect("Supabase starts");
     let more = format!("\n[supabase]\nurl = {:?}\ninterval = \"100ms\"\n", supabase.url());
     let mut home = Home::with(&server, &more);
-    home.secret("SUPABASE_SECRET_KEY", supabase.service_key());
+    home.secret("SUPABASE_SECRET_KEY", supabase.secret_key());
     supabase.apply(&home.output(&["schema"])).expect("the schema applies");
     let operator = server.phone("Operator").expect("a phone");
     home.pair(&operator);
@@ -28,12 +28,10 @@ fn a_message_becomes_a_registration_in_sqlite_and_in_postgresql() {
     assert!(answer.contains("berhasil"), "{answer}");
     assert!(phone.delivered(&id), "the phone shows two ticks");
 
-    supabase
-        .wait_for("SELECT count(*) FROM data_harian", "1", DEADLINE)
-        .unwrap_or_else(|e| panic!("{e}\n{}", bot.output()));
+    wait_for_rows(&supabase, "SELECT count(*) FROM data_harian", "1", &bot);
     let row = supabase.query("SELECT nama, lokasi, sender_phone FROM data_harian").expect("a row");
-    let (nama, sender) = (ani.person_name(0), phone.number());
-    assert_eq!(row, [[nama.as_str(), "FOODSTATION", sender.as_str()]]);
+    let nama = ani.person(0).nama;
+    assert_eq!(row, [[nama.as_str(), "FOODSTATION", phone.number()]]);
 
     assert!(bot.status("Threads") <= 3, "executor, reactor and one worker");
     let (status, took) = bot.terminate();
@@ -54,7 +52,7 @@ fn several_people_in_one_message_get_a_verdict_each() {
     let text = format!("{}\n\n{broken}\n\n{}", ani.registration_text(0), ani.registration_text(2));
     let answer = scene.ask(&phone, &text);
     for n in 0..3 {
-        assert!(answer.contains(&ani.person_name(n)), "{answer}");
+        assert!(answer.contains(&ani.person(n).nama), "{answer}");
     }
     assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 2);
 }
@@ -85,7 +83,10 @@ fn without_supabase_the_bot_serves_and_keeps_the_rows() {
     scene.choose_foodstation(&phone);
     scene.ask(&phone, &ani.registration_text(0));
     bot.kill();
-    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration WHERE sync_state = 'pending'"), 1);
+    assert_eq!(
+        scene.home.ledger().count("SELECT count(*) FROM registration WHERE sync_state = 'pending'"),
+        1
+    );
 }
 
 #[test]
@@ -120,7 +121,10 @@ fn text_is_read_from_every_kind_of_message() {
                 ..Default::default()
             },
         ),
-        ("ephemeral", wa::Message { ephemeral_message: buffa_field(wrapped(plain("1"))), ..Default::default() }),
+        (
+            "ephemeral",
+            wa::Message { ephemeral_message: buffa_field(wrapped(plain("1"))), ..Default::default() },
+        ),
         (
             "view once",
             wa::Message {
@@ -163,7 +167,7 @@ fn text_is_read_from_every_kind_of_message() {
     for (n, (kind, message)) in kinds.into_iter().enumerate() {
         scene.ask(&phone, "0");
         let before = phone.shown().len();
-        phone.send(&scene.operator.number(), message, SendAs::default()).expect("the message is sent");
+        phone.send(scene.operator.number(), message, SendAs::default()).expect("the message is sent");
         assert_eq!(scene.answer_after(&phone, before), menu, "{kind} (message {n})");
     }
 }
@@ -174,18 +178,20 @@ fn customers_are_answered_by_phone_number_and_by_lid() {
     let _bot = scene.run();
     for (n, addressing) in [Addressing::Pn, Addressing::Lid].into_iter().enumerate() {
         let (ani, phone) = scene.customer(n);
-        let to = scene.operator.number();
+        let to = scene.operator.number().to_owned();
         for text in ["1".to_owned(), "3".to_owned(), ani.registration_text(0)] {
             let before = phone.shown().len();
             let message = wa::Message { conversation: Some(text), ..Default::default() };
-            phone.send(&to, message, SendAs { addressing, ..SendAs::default() }).expect("the message is sent");
+            phone
+                .send(&to, message, SendAs { addressing, ..SendAs::default() })
+                .expect("the message is sent");
             scene.answer_after(&phone, before);
         }
     }
     let ledger = scene.home.ledger();
     let mut senders = ledger.texts("SELECT sender FROM registration");
     senders.sort();
-    let mut numbers = vec![scene.customer(0).1.number(), scene.customer(1).1.number()];
+    let mut numbers = vec![scene.customer(0).1.number().to_owned(), scene.customer(1).1.number().to_owned()];
     numbers.sort();
     assert_eq!(senders, numbers, "both are known by their phone number");
 }
@@ -199,7 +205,9 @@ fn the_same_message_again_changes_nothing() {
     let id = scene.say(&phone, &ani.registration_text(0));
     scene.answer_after(&phone, 2);
     let message = wa::Message { conversation: Some(ani.registration_text(0)), ..Default::default() };
-    phone.send(&scene.operator.number(), message, SendAs { id: Some(id), ..SendAs::default() }).expect("sent again");
+    phone
+        .send(scene.operator.number(), message, SendAs { id: Some(id), ..SendAs::default() })
+        .expect("sent again");
     // Whatever the repetition did, it did it before the next message is answered.
     scene.ask(&phone, "2");
     assert_eq!(phone.shown().len(), 4, "choice, place, registration, list: {:#?}", phone.shown());
@@ -208,7 +216,8 @@ fn the_same_message_again_changes_nothing() {
 
 #[test]
 fn a_tls_connection_works_as_well() {
-    let server = WhatsApp::start(Options { tls: true, ..Options::default() }).expect("WhatsApp's side starts");
+    let server =
+        WhatsApp::start(Options { tls: true, ..Options::default() }).expect("WhatsApp's side starts");
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, server.ca_pem().expect("a certificate authority")).expect("written");

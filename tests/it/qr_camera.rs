@@ -20,11 +20,14 @@ pub fn read(lines: &[String]) -> Option<String> {
     // A camera needs a few pixels per module.
     const SCALE: usize = 4;
     for light_is_block in [true, false] {
-        let mut image = rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, |x, y| {
-            if lit(x / SCALE, y / SCALE) == light_is_block { 255 } else { 0 }
-        });
-        let text = image.detect_grids().into_iter().find_map(|grid| grid.decode().ok());
-        if let Some((_, text)) = text {
+        let image: Vec<u8> = (0..height * SCALE)
+            .flat_map(|y| (0..width * SCALE).map(move |x| (x / SCALE, y / SCALE)))
+            .map(|(x, y)| if lit(x, y) == light_is_block { 255 } else { 0 })
+            .collect();
+        let mut camera = quircs::Quirc::new();
+        let codes = camera.identify(width * SCALE, height * SCALE, &image);
+        let texts = codes.filter_map(|code| String::from_utf8(code.ok()?.decode().ok()?.payload).ok());
+        if let Some(text) = texts.last() {
             return Some(text);
         }
     }

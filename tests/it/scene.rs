@@ -1,7 +1,9 @@
 //! The usual scene: WhatsApp's side, a bot paired with the operator's phone, customers.
 
+use std::time::{Duration, Instant};
+
 use testbed::customers::Customer;
-use testbed::{Account, Options, Shown, WhatsApp};
+use testbed::{Handset, Options, Shown, Supabase, WhatsApp};
 
 use super::bot::{Bot, DEADLINE, Home};
 
@@ -9,7 +11,7 @@ pub struct Scene {
     pub server: WhatsApp,
     pub home: Home,
     /// The phone that the bot is linked to.
-    pub operator: Account,
+    pub operator: Handset,
 }
 
 impl Scene {
@@ -31,36 +33,61 @@ impl Scene {
     }
 
     /// The `n`th invented customer with a phone of their own.
-    pub fn customer(&self, n: usize) -> (Customer, Account) {
+    pub fn customer(&self, n: usize) -> (Customer, Handset) {
         let customer = Customer::invented(n);
         let phone = self.server.phone(customer.name()).expect("a phone");
         (customer, phone)
     }
 
     /// Sends a message to the bot; returns the id.
-    pub fn say(&self, phone: &Account, text: &str) -> String {
-        phone.send_text(&self.operator.number(), text).expect("the message is sent")
+    pub fn say(&self, phone: &Handset, text: &str) -> String {
+        phone.send_text(self.operator.number(), text).expect("the message is sent")
     }
 
     /// Sends a message and waits for one more answer on the phone.
-    pub fn ask(&self, phone: &Account, text: &str) -> String {
+    pub fn ask(&self, phone: &Handset, text: &str) -> String {
         let before = phone.shown().len();
         self.say(phone, text);
         self.answer_after(phone, before)
     }
 
     /// Waits until the phone shows more than `before` messages; returns the text of the newest.
-    pub fn answer_after(&self, phone: &Account, before: usize) -> String {
+    pub fn answer_after(&self, phone: &Handset, before: usize) -> String {
         wait_for(phone, |shown| shown.get(before).map(|message| message.text.clone()))
     }
 
     /// Chooses Foodstation, whose people take four lines.
-    pub fn choose_foodstation(&self, phone: &Account) {
+    pub fn choose_foodstation(&self, phone: &Handset) {
         self.ask(phone, "1");
         self.ask(phone, "3");
     }
 }
 
-pub fn wait_for<T>(phone: &Account, found: impl FnMut(&[Shown]) -> Option<T>) -> T {
-    phone.wait_for(found, DEADLINE).unwrap_or_else(|e| panic!("{}: {e}", phone.name()))
+/// Waits until `found` sees what it looks for among the messages that the phone shows.
+pub fn wait_for<T>(phone: &Handset, found: impl Fn(&[Shown]) -> Option<T>) -> T {
+    until(|| found(&phone.shown())).unwrap_or_else(|| {
+        let shown: Vec<String> = phone.shown().into_iter().map(|message| message.text).collect();
+        panic!("{} waited {DEADLINE:?} in vain and shows {shown:#?}", phone.name())
+    })
+}
+
+/// Waits until a query of PostgreSQL answers `expected` in its first column.
+pub fn wait_for_rows(supabase: &Supabase, sql: &str, expected: &str, bot: &Bot) {
+    let answer = || supabase.query(sql).expect("the query runs");
+    until(|| (answer()[0][0] == expected).then_some(())).unwrap_or_else(|| {
+        panic!("{sql} gives {:?} and not {expected}; the bot printed:\n{}", answer(), bot.output())
+    });
+}
+
+fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = found() {
+            return Some(found);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

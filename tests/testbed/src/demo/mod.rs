@@ -9,12 +9,14 @@ mod scenes;
 mod screen;
 mod stage;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::interrupt;
+use screen::Screen;
 use stage::Stage;
 
 const HELP: &str = "\
@@ -48,7 +50,18 @@ pub fn run(mut arguments: lexopt::Parser) -> Result<()> {
     }
     let bot = bot.with_context(|| format!("--bot PATH is missing\n\n{HELP}"))?;
     interrupt::watch()?;
-    let mut stage = Stage::build(&bot, fast)?;
+    perform(Stage::build(&bot, Screen::of_stdout(), fast)?)
+}
+
+/// Plays everything without pauses and writes the commentary to `out`: for tests.
+///
+/// # Errors
+/// As [`run`].
+pub fn rehearse(bot: &Path, out: Box<dyn Write>) -> Result<()> {
+    perform(Stage::build(bot, Screen::plain(out), true)?)
+}
+
+fn perform(mut stage: Stage) -> Result<()> {
     scenes::play(&mut stage)?;
     stage.close()
 }

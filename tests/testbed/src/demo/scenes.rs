@@ -109,7 +109,7 @@ fn a_broken_number(stage: &mut Stage) -> Result<()> {
 fn somebody_elses_nik(stage: &mut Stage) -> Result<()> {
     stage.headline("Scene 4: a KTP number that somebody else registered today")?;
     stage.narrate(
-        "Dewi registers a person with the KTP number that Ani used this morning. One KTP counts once a day, and \
+        "Dewi registers a person with the KTP number that Ani used in scene 1. One KTP counts once a day, and \
          Dewi must not learn whose it is.",
     )?;
     let mut dewi = stage.actor("Dewi")?;
@@ -176,15 +176,15 @@ fn power_cut(stage: &mut Stage) -> Result<()> {
         "{CROWD_SIZE} more customers have chosen Foodstation and send their data. As soon as the first answer is \
          on a phone, the bot is killed (kill -9): no farewell, nothing flushed."
     ))?;
-    for (actor, customer) in crowd.iter().zip(&customers) {
-        stage.hand_over(actor, &customer.registration_text(0))?;
+    for (n, (actor, customer)) in crowd.iter().zip(&customers).enumerate() {
+        stage.hand_over(actor, &customer.registration_text(n))?;
     }
     wait_until("the first answer", super::stage::PATIENCE, || {
         Ok(crowd.iter().any(|actor| stage.unread(actor) > 0).then_some(()))
     })?;
     let number = stage.operator.number().to_owned();
     stage.bot.kill(&stage.whatsapp, &number)?;
-    let people: Vec<Person> = customers.iter().map(|customer| customer.person(0)).collect();
+    let people: Vec<Person> = customers.iter().enumerate().map(|(n, customer)| customer.person(n)).collect();
     let niks: Vec<&str> = people.iter().map(|person| person.nik.as_str()).collect();
     let answered = crowd.iter().filter(|actor| stage.unread(actor) > 0).count();
     let durable = stage.in_ledger(&niks)?.len();

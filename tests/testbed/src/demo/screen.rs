@@ -3,6 +3,7 @@
 //! Colours and bold only when the output is a terminal and `NO_COLOR` is not set
 //! (<https://no-color.org>); otherwise plain text with the stars as they were sent.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write, stdout};
 
 /// Columns of the whole picture.
@@ -33,13 +34,19 @@ pub enum Side {
 /// Prints the demo.
 pub struct Screen {
     styled: bool,
+    out: RefCell<Box<dyn Write>>,
 }
 
 impl Screen {
     /// Looks at stdout and the environment.
     pub fn of_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { styled: stdout().is_terminal() && !refused }
+        Self { styled: stdout().is_terminal() && !refused, out: RefCell::new(Box::new(stdout())) }
+    }
+
+    /// Plain text to somewhere else.
+    pub fn plain(out: Box<dyn Write>) -> Self {
+        Self { styled: false, out: RefCell::new(out) }
     }
 
     /// The name of the play or of a scene, between rules.
@@ -83,12 +90,15 @@ impl Screen {
 
     // Not println!, which panics when the reader of a pipe (`| head`) has gone.
     fn print(&self, text: &str) {
-        let mut out = stdout().lock();
+        let mut out = self.out.borrow_mut();
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     }
 }
 
 fn bubble(owner: &str, side: Side, author: &str, text: &str, styled: bool) -> String {
+    // Terminals disagree about the width of a sign with the emoji variation selector; without it
+    // they agree.
+    let text = text.replace('\u{FE0F}', "");
     let mut lines: Vec<String> = text.lines().flat_map(|line| wrap(line, BUBBLE)).collect();
     if lines.len() > BUBBLE_LINES {
         let hidden = lines.len() - BUBBLE_LINES;
@@ -168,28 +178,32 @@ fn shown(line: &str, styled: bool) -> (String, String) {
     (plain, painted)
 }
 
-/// Breaks a line at spaces so that no part is wider than `width`; longer words are cut.
+/// Breaks a line at spaces so that no part is wider than `width`; longer words are cut. Spaces at
+/// the start stay.
 fn wrap(line: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in line.split(' ') {
-        let wide = columns(word);
-        if used > 0 && used + 1 + wide > width {
-            lines.push(String::new());
+    let words = line.trim_start_matches(' ');
+    let indent = (line.len() - words.len()).min(width / 2);
+    let (mut lines, mut current, mut used) = (Vec::new(), " ".repeat(indent), indent);
+    let mut starts_line = true;
+    for word in words.split(' ') {
+        if !starts_line && used + 1 + columns(word) > width {
+            lines.push(std::mem::take(&mut current));
             used = 0;
-        } else if used > 0 || lines.last().is_some_and(|last| !last.is_empty()) {
-            lines.last_mut().expect("starts with one line").push(' ');
+        } else if !starts_line {
+            current.push(' ');
             used += 1;
         }
+        starts_line = false;
         for c in word.chars() {
             if used + columns_of(c) > width {
-                lines.push(String::new());
+                lines.push(std::mem::take(&mut current));
                 used = 0;
             }
-            lines.last_mut().expect("starts with one line").push(c);
+            current.push(c);
             used += columns_of(c);
         }
     }
+    lines.push(current);
     lines
 }
 
@@ -232,8 +246,16 @@ mod tests {
     }
 
     #[test]
+    fn lines_keep_their_indent_and_break_between_words() {
+        assert_eq!(wrap("   - Nomor KTP", 60), ["   - Nomor KTP"]);
+        assert_eq!(wrap("satu dua tiga", 8), ["satu dua", "tiga"]);
+        assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
+        assert_eq!(wrap("", 3), [""]);
+    }
+
+    #[test]
     fn all_lines_of_a_bubble_end_in_the_same_column() {
-        let picture = bubble("Ani", Side::Left, "Bot", "✅ *Berhasil*\n📇 KJP\n\nSelesai", false);
+        let picture = bubble("Ani", Side::Left, "Bot", "✅ *Berhasil*\n⚠\u{FE0F} 📇 KJP\n\nSelesai", false);
         let widths: Vec<usize> = picture.lines().skip(2).map(columns).collect();
         assert!(widths.iter().all(|&w| w == widths[0]), "{widths:?}\n{picture}");
     }

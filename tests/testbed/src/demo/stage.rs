@@ -74,8 +74,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts everything but the bot, which is not linked yet.
-    pub fn build(program: &Path, fast: bool) -> Result<Self> {
-        let screen = Screen::of_stdout();
+    pub fn build(program: &Path, screen: Screen, fast: bool) -> Result<Self> {
         screen.headline("bot-kjp on one machine: customers, WhatsApp, the bot, Supabase");
         screen.narrate(
             "All people and numbers are invented. WhatsApp's server and the phones are the test bed's, with real \
@@ -277,7 +276,10 @@ impl Stage {
             &[
                 format!("{:>4} messages sent by customers", self.sent),
                 format!("{answers:>4} answers on their phones"),
-                format!("{:>4} answers that came once more under the same id", self.whatsapp.resent()),
+                format!(
+                    "{:>4} answers sent once more after the kill, under the same id: shown once",
+                    self.whatsapp.resent()
+                ),
                 format!("{:>4} people in SQLite", ledger.len()),
                 format!("{:>4} people in Supabase", supabase.len()),
             ],
