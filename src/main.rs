@@ -51,7 +51,9 @@ fn exit_code(error: &AppError) -> Code {
             OpenError::FolderMissing(_) => Code::Missing,
             OpenError::NotAccessible { cause, .. } => Code::of_io(cause),
             OpenError::InUse(_) => Code::Temporary,
-            OpenError::Damaged { .. } | OpenError::Foreign(_) | OpenError::Newer { .. } => Code::DamagedDatabase,
+            OpenError::Damaged { .. } | OpenError::Foreign(_) | OpenError::Newer { .. } => {
+                Code::DamagedDatabase
+            }
             OpenError::Sqlite { .. } => Code::InputOutput,
         },
         AppError::Session(_) => Code::DamagedDatabase,

@@ -11,8 +11,8 @@ use crate::bell::Bell;
 use crate::desk::{self, Action, Registered, Reply, State, Submission};
 use crate::ledger::registration::{NewRegistration, Sender};
 use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
-use crate::whatsapp::inbox::{Delivery, Incoming};
 use crate::supabase::sync::SyncBell;
+use crate::whatsapp::inbox::{Delivery, Incoming};
 use crate::whatsapp::outbox::reply_id;
 
 /// Messages that share one transaction at most: bounds how long the executor is busy with one
@@ -46,14 +46,18 @@ impl Reception {
 
     async fn receive_together(&self, deliveries: Vec<Delivery>) {
         let together = self.database.write(|tx| {
-            deliveries.iter().flat_map(|delivery| &delivery.messages).try_for_each(|message| receive(tx, message))
+            deliveries
+                .iter()
+                .flat_map(|delivery| &delivery.messages)
+                .try_for_each(|message| receive(tx, message))
         });
         if let Err(error) = together.await {
             log::error!("reception: {} deliveries not kept: {error}; each is tried alone", deliveries.len());
             // One message that the ledger refuses must not hold up the others for ever.
             for delivery in deliveries {
-                let alone =
-                    self.database.write(|tx| delivery.messages.iter().try_for_each(|message| receive(tx, message)));
+                let alone = self
+                    .database
+                    .write(|tx| delivery.messages.iter().try_for_each(|message| receive(tx, message)));
                 let outcome = alone.await;
                 if let Err(error) = &outcome {
                     log::error!("reception: a delivery was not kept and stays with WhatsApp: {error}");

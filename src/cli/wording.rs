@@ -67,7 +67,8 @@ pub const ONLINE: &str = "Bot terhubung ke WhatsApp.";
 pub const OFFLINE: &str = "Koneksi ke WhatsApp terputus. Bot menyambung lagi sendiri.";
 
 /// Another program uses the same session.
-pub const REPLACED: &str = "Sesi WhatsApp dipakai oleh bot lain. Matikan salah satu. Bot ini mencoba lagi sebentar lagi.";
+pub const REPLACED: &str =
+    "Sesi WhatsApp dipakai oleh bot lain. Matikan salah satu. Bot ini mencoba lagi sebentar lagi.";
 
 /// WhatsApp refuses the client's version.
 pub const OUTDATED: &str =
@@ -75,7 +76,10 @@ pub const OUTDATED: &str =
 
 /// WhatsApp banned the number for a while.
 pub fn banned(wait: Duration) -> String {
-    format!("Nomor ini diblokir sementara oleh WhatsApp. Bot mencoba lagi {} menit lagi.", wait.as_secs().div_ceil(60))
+    format!(
+        "Nomor ini diblokir sementara oleh WhatsApp. Bot mencoba lagi {} menit lagi.",
+        wait.as_secs().div_ceil(60)
+    )
 }
 
 /// WhatsApp refused the login for a reason that has no sentence of its own.

@@ -199,7 +199,8 @@ impl Database {
     /// last act of the process.
     pub fn finish(&self) -> Result<(), LedgerError> {
         self.write_now(|_| Ok::<_, LedgerError>(()))?;
-        let busy: bool = self.read(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
+        let busy: bool =
+            self.read(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
         if busy {
             // Another connection cannot exist, so a statement was left open.
             log::warn!("ledger: the journal could not be folded into the database file");

@@ -130,8 +130,10 @@ pub fn next_due_at(conn: &Connection) -> Result<Option<i64>, LedgerError> {
 /// Makes every waiting reply due at once: a new line has nothing to do with the failures of the
 /// old one.
 pub fn retry_now(tx: &Connection) -> Result<(), LedgerError> {
-    tx.prepare_cached("UPDATE outbox SET next_attempt_at = at WHERE failed_at IS NULL AND next_attempt_at > at")?
-        .execute([])?;
+    tx.prepare_cached(
+        "UPDATE outbox SET next_attempt_at = at WHERE failed_at IS NULL AND next_attempt_at > at",
+    )?
+    .execute([])?;
     Ok(())
 }
 

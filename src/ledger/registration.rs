@@ -281,9 +281,10 @@ pub fn of_day(conn: &Connection, sender: &Sender, day: Date) -> Result<Vec<Regis
 
 fn date_of(row: &Row<'_>, column: usize) -> Result<Option<Date>, LedgerError> {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| text.parse())
-        .transpose()
-        .map_err(|_| LedgerError::Unreadable { column: "registration.tanggal_lahir", detail: "not a date".into() })
+    text.map(|text| text.parse()).transpose().map_err(|_| LedgerError::Unreadable {
+        column: "registration.tanggal_lahir",
+        detail: "not a date".into(),
+    })
 }
 
 pub(super) fn row_key_of(row: &Row<'_>, column: usize) -> Result<RowKey, LedgerError> {

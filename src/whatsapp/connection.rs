@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_channel::Sender;
 use futures_lite::future::or;
-use waproto::whatsapp::device_props::PlatformType;
 use wacore::store::DevicePropsOverride;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+use waproto::whatsapp::device_props::PlatformType;
 use whatsapp_rust::bot::{Bot, BotBuilderError};
 use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
@@ -54,9 +54,15 @@ const RESEND_WINDOW_SECONDS: u64 = 24 * 3600;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Show this QR code; it is good for so long.
-    QrCode { code: String, valid: Duration },
+    QrCode {
+        code: String,
+        valid: Duration,
+    },
     /// Type this code on the phone; it is good for so long.
-    LinkCode { code: String, valid: Duration },
+    LinkCode {
+        code: String,
+        valid: Duration,
+    },
     LinkCodeRefused(String),
     /// No code of the set was used; the server ends the connection.
     CodesExhausted,
@@ -67,7 +73,9 @@ pub enum Notice {
     LoggedOut,
     Replaced,
     Outdated,
-    Banned { wait: Duration },
+    Banned {
+        wait: Duration,
+    },
     Refused(String),
 }
 
@@ -160,7 +168,15 @@ impl Connection {
     /// `notices` gets what the operator should see; when it is full, a notice is dropped.
     pub fn new(link: Link, notices: Sender<Notice>) -> Self {
         let state = Mutex::default();
-        Self { shared: Arc::new(Shared { acks: Acks::default(), link, notices, renew_link_code: Bell::default(), state }) }
+        Self {
+            shared: Arc::new(Shared {
+                acks: Acks::default(),
+                link,
+                notices,
+                renew_link_code: Bell::default(),
+                state,
+            }),
+        }
     }
 
     pub fn acks(&self) -> &Acks {
@@ -357,7 +373,10 @@ impl EventHandler for Connection {
             }
             Event::StreamError(error) => log::warn!("connection: stream error {}", error.code),
             Event::UndecryptableMessage(message) => {
-                log::warn!("connection: message {} could not be decrypted; asked its sender again", message.info.id);
+                log::warn!(
+                    "connection: message {} could not be decrypted; asked its sender again",
+                    message.info.id
+                );
             }
             _ => {}
         }

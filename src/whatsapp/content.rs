@@ -44,15 +44,25 @@ fn unwrap(message: &wa::Message) -> Option<&wa::Message> {
 }
 
 fn text(message: &wa::Message) -> Option<String> {
-    let list = || message.list_response_message.as_option()?.single_select_reply.as_option()?.selected_row_id.as_deref();
+    let list = || {
+        message.list_response_message.as_option()?.single_select_reply.as_option()?.selected_row_id.as_deref()
+    };
     let button = || message.buttons_response_message.as_option()?.selected_button_id.as_deref();
     let template = || message.template_button_reply_message.as_option()?.selected_id.as_deref();
     let extended = || message.extended_text_message.as_option()?.text.as_deref();
     let image = || message.image_message.as_option()?.caption.as_deref();
     let video = || message.video_message.as_option()?.caption.as_deref();
     let document = || message.document_message.as_option()?.caption.as_deref();
-    let candidates =
-        [list(), button(), template(), message.conversation.as_deref(), extended(), image(), video(), document()];
+    let candidates = [
+        list(),
+        button(),
+        template(),
+        message.conversation.as_deref(),
+        extended(),
+        image(),
+        video(),
+        document(),
+    ];
     candidates.into_iter().flatten().find(|text| !text.trim().is_empty()).map(str::to_owned)
 }
 

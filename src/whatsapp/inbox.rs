@@ -79,7 +79,9 @@ impl InboundDurabilityHook for Hook {
         outcome
             .recv()
             .await
-            .map_err(|_| anyhow::anyhow!("the desk closed before it answered; the messages stay with WhatsApp"))?
+            .map_err(|_| {
+                anyhow::anyhow!("the desk closed before it answered; the messages stay with WhatsApp")
+            })?
             .map_err(anyhow::Error::new)
     }
 }

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use sha2::{Digest, Sha256};
-use waproto::whatsapp as wa;
 use wacore_binary::Jid;
+use waproto::whatsapp as wa;
 use whatsapp_rust::SendOptions;
 
 use super::acks::Ack;
 use super::connection::Connection;
 use super::pace::Pace;
 use crate::bell::Bell;
-use crate::executor::Executor;
 use crate::clock;
+use crate::executor::Executor;
 use crate::ledger::outbox::{self, DueReply};
 use crate::ledger::{Database, LedgerError};
 
@@ -81,7 +81,8 @@ impl Outbox {
                 outbox.retry_now().await;
             }
             let now = start.elapsed();
-            let next = outbox.due(&busy).await.into_iter().min_by_key(|due| pace.earliest(&due.reply.chat, now));
+            let next =
+                outbox.due(&busy).await.into_iter().min_by_key(|due| pace.earliest(&due.reply.chat, now));
             let Some(due) = next else {
                 outbox.rung_within(IDLE).await;
                 continue;
@@ -245,11 +246,9 @@ mod tests {
         let id = reply_id("a@lid", "628", "M1");
         assert_eq!(id, reply_id("a@lid", "628", "M1"));
         assert_eq!(id.len(), 22);
-        for other in [
-            reply_id("b@lid", "628", "M1"),
-            reply_id("a@lid6", "28", "M1"),
-            reply_id("a@lid", "628", "M2"),
-        ] {
+        for other in
+            [reply_id("b@lid", "628", "M1"), reply_id("a@lid6", "28", "M1"), reply_id("a@lid", "628", "M2")]
+        {
             assert_ne!(id, other);
         }
     }

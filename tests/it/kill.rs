@@ -23,10 +23,8 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     let mut random = seed::announce("kill");
     let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
     let supabase = Supabase::start().expect("Supabase starts");
-    let mut home = Home::with(
-        &server,
-        &format!("\n[supabase]\nurl = {:?}\ninterval = \"100ms\"\n", supabase.url()),
-    );
+    let mut home =
+        Home::with(&server, &format!("\n[supabase]\nurl = {:?}\ninterval = \"100ms\"\n", supabase.url()));
     home.secret("SUPABASE_SECRET_KEY", supabase.secret_key());
     supabase.apply(&home.output(&["schema"])).expect("the schema applies");
     let operator = server.phone("Operator").expect("a phone");
@@ -62,7 +60,8 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
             }
             let n = waiting[random.below(waiting.len())];
             let (customer, phone) = &customers[n];
-            let id = phone.send_text(operator.number(), &script(customer, next[n])).expect("the message is sent");
+            let id =
+                phone.send_text(operator.number(), &script(customer, next[n])).expect("the message is sent");
             said.entry(n).or_default().push(id);
             next[n] += 1;
         }
@@ -73,7 +72,8 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     let bot = home.start(&["run"]);
     for (n, (customer, phone)) in customers.iter().enumerate() {
         for step in next[n]..steps {
-            let id = phone.send_text(operator.number(), &script(customer, step)).expect("the message is sent");
+            let id =
+                phone.send_text(operator.number(), &script(customer, step)).expect("the message is sent");
             said.entry(n).or_default().push(id);
         }
     }
@@ -91,7 +91,10 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     assert!(status.success(), "{status}");
     let ledger = home.ledger();
     assert_eq!(ledger.count("SELECT count(*) FROM registration"), (CUSTOMERS * REGISTRATIONS_EACH) as i64);
-    assert_eq!(ledger.count("SELECT count(DISTINCT no_ktp) FROM registration"), (CUSTOMERS * REGISTRATIONS_EACH) as i64);
+    assert_eq!(
+        ledger.count("SELECT count(DISTINCT no_ktp) FROM registration"),
+        (CUSTOMERS * REGISTRATIONS_EACH) as i64
+    );
     assert_eq!(ledger.texts("PRAGMA integrity_check"), ["ok"]);
     let stored = supabase.query("SELECT count(*), count(DISTINCT no_ktp) FROM data_harian").expect("rows");
     assert_eq!(stored, [[expected_rows(), expected_rows()]]);

@@ -1,6 +1,7 @@
 //! Everything that is tested on the real binary and real parts, one module per promise.
 
 mod bot;
+mod demo;
 mod kill;
 mod main_job;
 mod pairing;

@@ -83,7 +83,10 @@ fn without_supabase_the_bot_serves_and_keeps_the_rows() {
     scene.choose_foodstation(&phone);
     scene.ask(&phone, &ani.registration_text(0));
     bot.kill();
-    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration WHERE sync_state = 'pending'"), 1);
+    assert_eq!(
+        scene.home.ledger().count("SELECT count(*) FROM registration WHERE sync_state = 'pending'"),
+        1
+    );
 }
 
 #[test]
@@ -118,7 +121,10 @@ fn text_is_read_from_every_kind_of_message() {
                 ..Default::default()
             },
         ),
-        ("ephemeral", wa::Message { ephemeral_message: buffa_field(wrapped(plain("1"))), ..Default::default() }),
+        (
+            "ephemeral",
+            wa::Message { ephemeral_message: buffa_field(wrapped(plain("1"))), ..Default::default() },
+        ),
         (
             "view once",
             wa::Message {
@@ -176,7 +182,9 @@ fn customers_are_answered_by_phone_number_and_by_lid() {
         for text in ["1".to_owned(), "3".to_owned(), ani.registration_text(0)] {
             let before = phone.shown().len();
             let message = wa::Message { conversation: Some(text), ..Default::default() };
-            phone.send(&to, message, SendAs { addressing, ..SendAs::default() }).expect("the message is sent");
+            phone
+                .send(&to, message, SendAs { addressing, ..SendAs::default() })
+                .expect("the message is sent");
             scene.answer_after(&phone, before);
         }
     }
@@ -197,7 +205,9 @@ fn the_same_message_again_changes_nothing() {
     let id = scene.say(&phone, &ani.registration_text(0));
     scene.answer_after(&phone, 2);
     let message = wa::Message { conversation: Some(ani.registration_text(0)), ..Default::default() };
-    phone.send(scene.operator.number(), message, SendAs { id: Some(id), ..SendAs::default() }).expect("sent again");
+    phone
+        .send(scene.operator.number(), message, SendAs { id: Some(id), ..SendAs::default() })
+        .expect("sent again");
     // Whatever the repetition did, it did it before the next message is answered.
     scene.ask(&phone, "2");
     assert_eq!(phone.shown().len(), 4, "choice, place, registration, list: {:#?}", phone.shown());
@@ -206,7 +216,8 @@ fn the_same_message_again_changes_nothing() {
 
 #[test]
 fn a_tls_connection_works_as_well() {
-    let server = WhatsApp::start(Options { tls: true, ..Options::default() }).expect("WhatsApp's side starts");
+    let server =
+        WhatsApp::start(Options { tls: true, ..Options::default() }).expect("WhatsApp's side starts");
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, server.ca_pem().expect("a certificate authority")).expect("written");

@@ -12,6 +12,8 @@ use testbed::{Options, WhatsApp};
 const HELP: &str = "\
 WhatsApp's server side for tests of bot-kjp. Never use it for anything else.
 
+testbed demo --bot PATH [--fast]      plays the bot on one machine; see testbed demo --help
+testbed bench --bot PATH […]          measures it against Baileys; see testbed bench --help
 testbed whatsapp [--port N] [--tls] [--control PORT] [--listen ADDRESS] [--media-host HOST]
                  [--state FOLDER] [--log LEVEL]
 
@@ -29,6 +31,8 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = lexopt::Parser::from_env();
     match arguments.next()? {
         Some(Value(command)) if command == "whatsapp" => whatsapp(arguments),
+        Some(Value(command)) if command == "demo" => testbed::demo::run(arguments),
+        Some(Value(command)) if command == "bench" => testbed::bench::run(arguments),
         Some(Short('h') | Long("help")) => {
             println!("{HELP}");
             Ok(())
