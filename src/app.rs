@@ -19,7 +19,7 @@ use crate::net::{Link, http, tls};
 use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::supabase::client::{Client, ClientError};
-use crate::supabase::sync::{self, Sync, SyncBell, SyncStatus};
+use crate::supabase::sync::{self, Sync, SyncStatus};
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
@@ -92,7 +92,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let agent = http::agent(&resolver, &tls);
 
     let link = Link::default();
-    let (outbox_bell, sync_bell) = (Bell::default(), SyncBell::default());
+    let (outbox_bell, sync_bell) = (Bell::default(), Bell::default());
     let (notices, notice) = async_channel::bounded(NOTICES);
     let connection = Connection::new(link.clone(), notices);
     let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone());

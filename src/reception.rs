@@ -11,7 +11,6 @@ use crate::bell::Bell;
 use crate::desk::{self, Action, Registered, Reply, State, Submission};
 use crate::ledger::registration::{NewRegistration, Sender};
 use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
-use crate::supabase::sync::SyncBell;
 use crate::whatsapp::inbox::{Delivery, Incoming};
 use crate::whatsapp::outbox::reply_id;
 
@@ -26,7 +25,7 @@ pub struct Reception {
     /// Rung when replies were committed.
     pub outbox_bell: Bell,
     /// Rung when registrations were committed.
-    pub sync_bell: SyncBell,
+    pub sync_bell: Bell,
 }
 
 impl Reception {

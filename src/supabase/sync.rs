@@ -9,12 +9,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use event_listener::{Event, EventListener};
 use futures_lite::future::race;
 use smol::Timer;
 
 use super::client::{Answer, Client, MAX_BATCH_ROWS};
 use super::verdict::{Action, Reason, Verdict, judge};
+use crate::bell::Bell;
 use crate::clock;
 use crate::ledger::registration::RowKey;
 use crate::ledger::sync_queue::{self, RowVerdict};
@@ -54,21 +54,6 @@ impl Default for Pace {
 
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
-
-/// Rung by whoever has made registrations durable. Rings while sync is busy are not lost: it looks
-/// at the queue again before it waits.
-#[derive(Clone, Default)]
-pub struct SyncBell(Arc<Event>);
-
-impl SyncBell {
-    pub fn ring(&self) {
-        self.0.notify(usize::MAX);
-    }
-
-    fn listen(&self) -> EventListener {
-        self.0.listen()
-    }
-}
 
 /// How the way to Supabase stands, for the status page and alerts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -127,7 +112,8 @@ pub struct Sync {
     pub database: Database,
     pub client: Client,
     pub link: Link,
-    pub bell: SyncBell,
+    /// Rung by whoever has made registrations durable.
+    pub bell: Bell,
     pub status: SyncStatus,
     pub pace: Pace,
     /// Source of randomness for delays.
@@ -154,15 +140,14 @@ struct Course {
 /// Runs until it is dropped. A request under way then ends on its own; its rows stay pending and are
 /// sent again by the next run.
 pub async fn run(sync: Sync) -> Infallible {
-    let mut course = Course { rows: sync.pace.batch_rows(), failures: 0, since: Instant::now() };
+    let mut course = Course { rows: sync.pace.batch_rows(), failures: 0, since: clock::now() };
     loop {
         sync.link.wait_until_up().await;
-        let rung = sync.bell.listen();
         let rest = match sync.turn(&mut course).await {
             Ok(Some(Next::Continue)) => continue,
             Ok(Some(Next::Rest(rest))) => rest,
             Ok(None) => {
-                race(rung, async {
+                race(sync.bell.heard(), async {
                     Timer::after(sync.pace.idle_check).await;
                 })
                 .await;
@@ -206,7 +191,7 @@ impl Sync {
         course: &mut Course,
     ) -> Result<Next, LedgerError> {
         if course.failures == 0 {
-            course.since = Instant::now();
+            course.since = clock::now();
         }
         let since = course.since;
         match verdict {
@@ -300,7 +285,7 @@ mod tests {
             database: Database::in_memory().unwrap(),
             client: Client::new(agent, "http://127.0.0.1:1", "key".into()).unwrap(),
             link: Link::default(),
-            bell: SyncBell::default(),
+            bell: Bell::default(),
             status: SyncStatus::default(),
             pace: Pace::default(),
             random,
@@ -326,7 +311,7 @@ mod tests {
         smol::block_on(async {
             let sync = sync(|| 0);
             let sent = [RowKey::derive("c", &crate::ledger::registration::Sender::lid("1"), "m", 0)];
-            let mut course = Course { rows: 8, failures: 0, since: Instant::now() };
+            let mut course = Course { rows: 8, failures: 0, since: clock::now() };
             let retry = || Verdict::Retry { reason: Reason::new("HTTP 503"), after: None };
             sync.follow(retry(), &sent, &mut course).await.unwrap();
             let Standing::Retrying { since: first, failures: 1, .. } = sync.status.get() else {
@@ -355,7 +340,7 @@ mod tests {
             let sent: Vec<_> = (0..5)
                 .map(|n| RowKey::derive("c", &crate::ledger::registration::Sender::lid("1"), "m", n))
                 .collect();
-            let mut course = Course { rows: 200, failures: 0, since: Instant::now() };
+            let mut course = Course { rows: 200, failures: 0, since: clock::now() };
             let halve = || Verdict::HalveBatch { reason: Reason::new("HTTP 413") };
             let next = sync.follow(halve(), &sent, &mut course).await.unwrap();
             assert!(matches!(next, Next::Continue));
@@ -373,7 +358,7 @@ mod tests {
     fn a_server_that_names_a_delay_is_not_asked_earlier_nor_believed_for_ever() {
         smol::block_on(async {
             let sync = sync(|| 0);
-            let mut course = Course { rows: 8, failures: 0, since: Instant::now() };
+            let mut course = Course { rows: 8, failures: 0, since: clock::now() };
             for (told, rest) in [(7, 7), (1_000_000, 15 * 60)] {
                 let after = Some(Duration::from_secs(told));
                 let verdict = Verdict::Retry { reason: Reason::new("HTTP 429"), after };

@@ -1,11 +1,12 @@
 //! The real bot as a child process: its folder, its terminal, its ledger.
 
+use bot_kjp::clock;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -149,13 +150,13 @@ impl Bot {
 
     /// Waits until `found` sees what it looks for in the lines printed so far.
     pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = clock::now() + DEADLINE;
         let mut lines = self.screen.lines.lock().unwrap();
         loop {
             if let Some(value) = found(&lines) {
                 return value;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(clock::now());
             assert!(!left.is_zero(), "no {what} within {DEADLINE:?}; the bot printed:\n{}", lines.join("\n"));
             lines = self.screen.printed.wait_timeout(lines, left).unwrap().0;
         }
@@ -196,7 +197,7 @@ impl Bot {
 
     /// SIGTERM; returns how it ended and how long that took.
     pub fn terminate(mut self) -> (ExitStatus, Duration) {
-        let asked = Instant::now();
+        let asked = clock::now();
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
         (self.wait(), asked.elapsed())
@@ -209,12 +210,12 @@ impl Bot {
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = clock::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().expect("waiting works") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the bot did not end; it printed:\n{}", self.output());
+            assert!(clock::now() < deadline, "the bot did not end; it printed:\n{}", self.output());
             std::thread::sleep(Duration::from_millis(2));
         }
     }

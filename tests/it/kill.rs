@@ -1,7 +1,8 @@
 //! `kill -9` at any moment: nothing lost, nothing twice, no session broken.
 
+use bot_kjp::clock;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testbed::customers::Customer;
 use testbed::{Handset, Options, Supabase, WhatsApp};
@@ -51,7 +52,7 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     for _ in 0..KILLS {
         let bot = home.start(&["run"]);
         let life = LONGEST_LIFE.mul_f64(random.fraction());
-        let until = Instant::now() + life;
+        let until = clock::now() + life;
         // Some customers write at the start of each life, whatever state the bot is in.
         for _ in 0..(CUSTOMERS * steps).div_ceil(KILLS) {
             let waiting: Vec<usize> = (0..CUSTOMERS).filter(|&n| next[n] < steps).collect();
@@ -65,7 +66,7 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
             said.entry(n).or_default().push(id);
             next[n] += 1;
         }
-        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        std::thread::sleep(until.saturating_duration_since(clock::now()));
         bot.kill();
     }
 

@@ -1,6 +1,7 @@
 //! The usual scene: WhatsApp's side, a bot paired with the operator's phone, customers.
 
-use std::time::{Duration, Instant};
+use bot_kjp::clock;
+use std::time::Duration;
 
 use testbed::customers::Customer;
 use testbed::{Handset, Options, Shown, Supabase, WhatsApp};
@@ -80,12 +81,12 @@ pub fn wait_for_rows(supabase: &Supabase, sql: &str, expected: &str, bot: &Bot) 
 }
 
 fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = clock::now() + DEADLINE;
     loop {
         if let Some(found) = found() {
             return Some(found);
         }
-        if Instant::now() > deadline {
+        if clock::now() > deadline {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -1,14 +1,12 @@
 //! Randomness of a test, printed so that a failure can be replayed with `SEED=…`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 /// SplitMix64: small, and the same everywhere.
 pub struct Random(u64);
 
 /// Takes the seed from `SEED` or the clock, and prints it.
 pub fn announce(test: &str) -> Random {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").subsec_nanos().into()
+        bot_kjp::clock::unix_seconds().unsigned_abs() ^ (u64::from(std::process::id()) << 32)
     });
     println!("{test}: SEED={seed}");
     Random(seed)

@@ -1,8 +1,10 @@
 //! Registrations reach a real PostgreSQL through a real PostgREST, exactly once, whatever happens
 //! on the way.
 
-use std::time::{Duration, Instant};
+use bot_kjp::clock;
+use std::time::Duration;
 
+use bot_kjp::bell::Bell;
 use bot_kjp::ledger::registration::{self, NewRegistration, Sender};
 use bot_kjp::ledger::sync_queue::{self, Counts, SyncState};
 use bot_kjp::ledger::{Database, LedgerError};
@@ -11,7 +13,7 @@ use bot_kjp::personal::{CardNumber, Kk, Nik};
 use bot_kjp::registration::{CardType, CardTypeSource, ClashField, Outcome, Person, Place, Provider};
 use bot_kjp::supabase::SCHEMA;
 use bot_kjp::supabase::client::Client;
-use bot_kjp::supabase::sync::{self, Pace, Standing, Sync, SyncBell, SyncStatus};
+use bot_kjp::supabase::sync::{self, Pace, Standing, Sync, SyncStatus};
 use bot_kjp::supabase::verdict::Action;
 use futures_lite::future::or;
 use jiff::civil::{Date, date};
@@ -41,7 +43,7 @@ create table data_harian (
 struct Bot {
     database: Database,
     link: Link,
-    bell: SyncBell,
+    bell: Bell,
     status: SyncStatus,
     rows: u32,
 }
@@ -53,7 +55,7 @@ impl Bot {
         Self {
             database: Database::in_memory().unwrap(),
             link,
-            bell: SyncBell::default(),
+            bell: Bell::default(),
             status: SyncStatus::default(),
             rows: 50,
         }
@@ -112,10 +114,10 @@ impl Bot {
     }
 
     async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = clock::now() + DEADLINE;
         while !condition(self) {
             assert!(
-                Instant::now() < deadline,
+                clock::now() < deadline,
                 "not in time: {what}; {:?}, {:?}",
                 self.counts(),
                 self.status.get()

@@ -327,7 +327,7 @@ fn a_peer_that_takes_nothing_cannot_hold_a_disconnect_up() {
         while transport.outgoing.len() < SEND_QUEUE {
             yield_now().await;
         }
-        let before = Instant::now();
+        let before = crate::clock::now();
         transport.disconnect().await;
         assert!(before.elapsed() < CLOSE_TIMEOUT * 2, "{:?}", before.elapsed());
         end(&events).await;
