@@ -61,13 +61,23 @@ create event trigger pgrst_ddl_watch on ddl_command_end
 
 /// Runs a server until the standard input closes, then ends it and removes the folder in `$3`.
 /// Arguments: log file, signal, folder to remove or nothing, then the server's command line.
+///
+/// The signal is repeated, because a server that is just starting ignores it: the shell starts
+/// what runs beside it with some signals ignored.
 const SUPERVISOR: &str = r#"
 log=$1 signal=$2 folder=$3; shift 3
 "$@" >>"$log" 2>&1 </dev/null &
 read -r _
-kill -"$signal" $! 2>/dev/null
-wait
+while kill -"$signal" $! 2>/dev/null; do sleep 0.05; done
 if [ -n "$folder" ]; then rm -rf "$folder"; fi
+"#;
+
+/// Creates a cluster and becomes its server. Arguments: folder of PostgreSQL's programs, folder of
+/// the cluster, then further arguments of the server.
+const CREATE_AND_SERVE: &str = r#"
+programs=$1 data=$2; shift 2
+"$programs/initdb" --username=supabase_admin --auth=trust --no-sync --encoding=UTF8 --locale=C \
+  -D "$data" && exec "$programs/postgres" -D "$data" "$@"
 "#;
 
 /// A running project. Starts empty: tables are up to the test.
@@ -236,14 +246,10 @@ impl Postgres {
             chown(folder.path(), Some(user), Some(group))?;
         }
         let data = folder.path().join("data");
-        let mut initdb = as_owner(owner, &programs.join("initdb"));
-        initdb
-            .args(["--username=supabase_admin", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"])
-            .arg("-D")
-            .arg(&data);
-        checked(initdb.output().context("cannot run initdb")?, "initdb")?;
-        let mut postgres = as_owner(owner, &programs.join("postgres"));
-        postgres.arg("-D").arg(&data).arg("-k").arg(folder.path());
+        // The supervising shell already watches while the cluster is made.
+        let mut postgres = as_owner(owner, Path::new("sh"));
+        postgres.args(["-c", CREATE_AND_SERVE, "postgres"]).arg(&programs).arg(&data);
+        postgres.arg("-k").arg(folder.path());
         for setting in [
             "listen_addresses=",
             "fsync=off",
