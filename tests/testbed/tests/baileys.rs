@@ -209,3 +209,62 @@ fn delayed_duplicated_and_overtaken_messages_arrive_as_commanded() {
     baileys.wait("message", |message| message["id"] == *last).unwrap();
     assert!(baileys.leftover("message").is_empty(), "a replayed message was taken for a new one");
 }
+
+#[test]
+fn a_refused_handshake_and_a_refused_connection_pass_with_their_count() {
+    let (server, budi, mut baileys) = linked();
+    server.fault(Fault::RefuseHandshake { count: Some(1) }).unwrap();
+    server.fault_on(budi.number(), Fault::Drop).unwrap();
+    baileys.wait("close", |_| true).unwrap();
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    baileys.wait("close", |_| true).unwrap();
+    server.fault(Fault::Refuse { count: Some(1) }).unwrap();
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    baileys.wait("close", |_| true).unwrap();
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    baileys.wait("open", |_| true).unwrap();
+    assert_eq!(server.devices_online(budi.number()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_client_that_logs_out_is_no_device_of_the_account_any_more() {
+    let (server, budi, mut baileys) = linked();
+    baileys.command(json!({ "do": "logout" })).unwrap();
+    baileys.wait("close", |close| close["statusCode"] == 401).unwrap();
+    let ani = server.phone("Ani").unwrap();
+    // What is sent now reaches the phone alone.
+    let id = ani.send_text(budi.number(), "halo").unwrap();
+    budi.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
+    assert!(budi.companions().is_empty());
+}
+
+#[test]
+fn lost_sessions_cost_no_message() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    let first = ani.send_text(budi.number(), "satu").unwrap();
+    baileys.wait("message", |message| message["id"] == *first).unwrap();
+    let answer = baileys.send(ani.number(), "dua").unwrap();
+    ani.wait_for(|shown| shown.id == answer, PATIENCE).unwrap();
+
+    baileys.command(json!({ "do": "forget_sessions" })).unwrap();
+    let id = ani.send_text(budi.number(), "tiga").unwrap();
+    let got = baileys.wait("message", |message| message["id"] == *id).unwrap();
+    assert_eq!(got["text"], "tiga");
+
+    ani.forget_sessions(budi.number()).unwrap();
+    let id = ani.send_text(budi.number(), "empat").unwrap();
+    baileys.wait("message", |message| message["id"] == *id).unwrap();
+    assert_eq!(server.resent(), 0);
+}
+
+#[test]
+fn it_works_over_tls_too() {
+    let server = WhatsApp::start(Options { tls: true, ..Options::default() }).unwrap();
+    assert!(server.url().starts_with("wss://"));
+    assert!(server.ca_pem().unwrap().contains("BEGIN CERTIFICATE"));
+    let (budi, mut baileys) = link(&server, "Budi");
+    let ani = server.phone("Ani").unwrap();
+    let id = baileys.send(ani.number(), "halo").unwrap();
+    assert_eq!(ani.wait_for(|shown| shown.id == id, PATIENCE).unwrap().from, budi.number());
+}

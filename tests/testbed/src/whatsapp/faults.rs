@@ -381,3 +381,47 @@ fn corrupt(stanza: &mut Node) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_happens_as_often_as_its_count_says_and_only_to_whom_it_is_on() {
+        let mut world = World::new(StdRng::seed_from_u64(1));
+        let usync = |code, count| Fault::Iq { xmlns: "usync".into(), code, count };
+        world.set_fault(Some(3), usync(Some(503), Some(2))).unwrap();
+        world.set_fault(None, usync(None, None)).unwrap();
+        assert_eq!(world.faults.on_iq(3, "encrypt"), None);
+        assert_eq!(world.faults.on_iq(4, "usync"), Some(IqFault::Never));
+        let answers: Vec<_> = (0..3).map(|_| world.faults.on_iq(3, "usync")).collect();
+        assert_eq!(answers, [Some(IqFault::Error(503)), Some(IqFault::Error(503)), Some(IqFault::Never)]);
+        world.clear_faults();
+        assert_eq!(world.faults.on_iq(3, "usync"), None);
+    }
+
+    #[test]
+    fn pings_are_ignored_and_everything_else_answered() {
+        let mut world = World::new(StdRng::seed_from_u64(1));
+        world.set_fault(None, Fault::IgnorePings).unwrap();
+        assert_eq!(world.faults.on_iq(0, "w:p"), Some(IqFault::Never));
+        assert_eq!(world.faults.on_iq(0, "passive"), None);
+    }
+
+    #[test]
+    fn a_message_that_was_never_delivered_cannot_be_replayed() {
+        let mut world = World::new(StdRng::seed_from_u64(1));
+        assert!(world.set_fault(None, Fault::Replay { id: "3EB0".into() }).is_err());
+        assert!(world.set_fault(None, Fault::Corrupt { count: Some(0) }).is_err());
+    }
+
+    #[test]
+    fn a_fault_is_written_as_the_control_port_s_documentation_says() {
+        let fault: Fault = serde_json::from_str(r#"{"kind":"iq","xmlns":"usync","code":null}"#).unwrap();
+        assert_eq!(fault, Fault::Iq { xmlns: "usync".into(), code: None, count: None });
+        assert!(serde_json::from_str::<Fault>(r#"{"kind":"delay","ms":5,"often":1}"#).is_err());
+    }
+}
