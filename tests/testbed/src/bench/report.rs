@@ -143,7 +143,7 @@ impl Report {
         Self { date, machine: Machine::this(), versions, plan, bots }
     }
 
-    /// At most 90 columns.
+    /// At most 100 columns.
     pub(super) fn table(&self) -> String {
         let Plan { registrations, customers, idle_seconds, per_chat_per_second, total_per_second } =
             &self.plan;
@@ -154,7 +154,8 @@ impl Report {
              before that {idle_seconds} s idle.\n\
              Server and phones run on the same machine. Pacing of bot-kjp at its maximum: \
              {per_chat_per_second} replies\nper second to one chat, {total_per_second} to all; \
-             the Baileys bot has none.\n\n",
+             the Baileys bot has none. Both sync each registration\n\
+             to disk (SQLite, synchronous=FULL); bot-kjp its Signal sessions and replies too, Baileys does not.\n\n",
             self.date,
             self.versions.join("\n  "),
         );
@@ -181,8 +182,8 @@ impl Report {
             line.push_str(&format!("{:>16}", value(bot)));
         }
         match ratio {
-            Some(ratio) => line.push_str(&format!("{ratio:>9} ×")),
-            None if name.is_empty() && self.bots.len() == 2 => line.push_str("      ratio"),
+            Some(ratio) => line.push_str(&format!("{ratio:>11} ×")),
+            None if name.is_empty() && self.bots.len() == 2 => line.push_str("  Baileys/kjp"),
             None => {}
         }
         line.push('\n');
@@ -233,7 +234,7 @@ const ROWS: [(&str, &str, Value); 18] = [
     ("memory, peak (VmHWM)", "MB", |m| m.peak_mb),
     ("threads, idle", "", |m| m.threads_idle as f64),
     ("threads, after the load", "", |m| m.threads_loaded as f64),
-    ("CPU while idle", "s", |m| m.idle_cpu_seconds),
+    ("CPU while idle", "ms", |m| m.idle_cpu_seconds * 1000.0),
     ("CPU under load", "s", |m| m.load_cpu_seconds),
     ("CPU per 1,000 registrations", "s", |m| m.cpu_seconds_per_1000),
     ("time under load", "s", |m| m.load_seconds),
