@@ -147,17 +147,22 @@ impl Database {
         job(&self.lock().connection)
     }
 
-    /// Reads after whatever is being written now is durable.
+    /// Reads what is durable: waits until no transaction is open.
     pub async fn read_durable<T, E: From<LedgerError>>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let batch = self.lock().batch.clone();
-        if let Some(batch) = batch {
+        loop {
+            let batch = {
+                let shared = self.lock();
+                match &shared.batch {
+                    None => return job(&shared.connection),
+                    Some(batch) => batch.clone(),
+                }
+            };
             // A failed commit concerns its writers; what is left is what there is to read.
             let _ = batch.wait().await;
         }
-        self.read(job)
     }
 
     /// Runs `job` in a savepoint of the shared transaction and returns once that is durable.

@@ -352,10 +352,8 @@ impl EventHandler for Connection {
             }
             Event::PairingCodeRefresh(_) => self.shared.renew_link_code.ring(),
             Event::PairingCodeError(refused) => self.tell(Notice::LinkCodeRefused(refused.error.clone())),
-            Event::PairingQrCodesExhausted(exhausted) => {
-                if exhausted.disconnected {
-                    self.end(End::QrCodesExhausted, Notice::CodesExhausted);
-                }
+            Event::PairingQrCodesExhausted(exhausted) if exhausted.disconnected => {
+                self.end(End::QrCodesExhausted, Notice::CodesExhausted);
             }
             Event::PairSuccess(_) => self.tell(Notice::Paired),
             Event::PairError(failed) => log::warn!("connection: pairing failed: {}", failed.error),

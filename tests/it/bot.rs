@@ -168,7 +168,7 @@ impl Bot {
 
     /// Reads the QR code off the terminal, as a phone's camera would.
     pub fn wait_for_qr(&self) -> String {
-        self.wait_for("QR code", |lines| super::qr_camera::read(lines))
+        self.wait_for("QR code", super::qr_camera::read)
     }
 
     pub fn output(&self) -> String {

@@ -47,7 +47,7 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     };
     let steps = REGISTRATIONS_EACH + 2;
     let mut said: HashMap<usize, Vec<String>> = HashMap::new();
-    let mut next = vec![0; CUSTOMERS];
+    let mut next = [0; CUSTOMERS];
 
     for _ in 0..KILLS {
         let bot = home.start(&["run"]);

@@ -95,10 +95,7 @@ fn text_is_read_from_every_kind_of_message() {
     let _bot = scene.run();
     let (_, phone) = scene.customer(0);
     let plain = |text: &str| wa::Message { conversation: Some(text.into()), ..Default::default() };
-    let wrapped = |message: wa::Message| wa::message::FutureProofMessage {
-        message: buffa_field(message),
-        ..Default::default()
-    };
+    let wrapped = |message: wa::Message| wa::message::FutureProofMessage { message: buffa_field(message) };
     let kinds: Vec<(&str, wa::Message)> = vec![
         ("conversation", plain("1")),
         (
@@ -155,7 +152,6 @@ fn text_is_read_from_every_kind_of_message() {
                 list_response_message: buffa_field(wa::message::ListResponseMessage {
                     single_select_reply: buffa_field(wa::message::list_response_message::SingleSelectReply {
                         selected_row_id: Some("1".into()),
-                        ..Default::default()
                     }),
                     ..Default::default()
                 }),

@@ -14,7 +14,7 @@ pub fn read(lines: &[String]) -> Option<String> {
     // Each character holds two pixels, one above the other.
     let lit = |x: usize, y: usize| {
         let c = rows.get(y / 2).and_then(|row| row.get(x)).copied().unwrap_or(' ');
-        if y % 2 == 0 { "▀█".contains(c) } else { "▄█".contains(c) }
+        if y.is_multiple_of(2) { "▀█".contains(c) } else { "▄█".contains(c) }
     };
     let height = rows.len() * 2;
     // A camera needs a few pixels per module.

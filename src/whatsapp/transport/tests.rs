@@ -1,6 +1,5 @@
 use super::*;
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use async_tungstenite::tungstenite::handshake::server::{Request, Response};
 use async_tungstenite::{accept_async, accept_hdr_async};
@@ -80,6 +79,7 @@ async fn echo(mut socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>) 
 fn messages_go_both_ways_and_whatsapps_origin_is_named() {
     run(async |executor| {
         let (listener, factory) = server(executor).await;
+        #[allow(clippy::result_large_err)] // the callback's type is async-tungstenite's
         let origin = |request: &Request, response: Response| {
             assert_eq!(request.headers()[ORIGIN], WHATSAPP_WEB_ORIGIN);
             assert_eq!(request.uri().path(), "/ws/chat");
