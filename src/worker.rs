@@ -5,7 +5,8 @@
 //! executor, reactor, worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::sync::PoisonError;
+use std::thread::{self, JoinHandle};
 
 use smol::lock::Mutex;
 
@@ -16,19 +17,29 @@ const STACK_BYTES: usize = 512 * 1024;
 /// Callers queue here: at most one worker thread exists at any time.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The thread of the job before. It has given up its turn, but may not quite have ended.
+static LAST: std::sync::Mutex<Option<JoinHandle<()>>> = std::sync::Mutex::new(None);
+
 /// Runs `job` on the worker thread and returns its result.
 ///
 /// If the caller goes away, a job that has started still runs to its end, and holds the worker
 /// until then. A panic in `job` continues in the caller.
 pub async fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
     let turn = TURN.lock().await;
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(last) = last {
+        // All that can be left is its last few instructions, and it has caught its panics.
+        let _ = last.join();
+    }
     let (send, receive) = async_channel::bounded(1);
-    thread::Builder::new().name("worker".into()).stack_size(STACK_BYTES).spawn(move || {
+    let worker = thread::Builder::new().name("worker".into()).stack_size(STACK_BYTES);
+    let thread = worker.spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(job));
-        drop(turn);
         // The caller may have gone away; then nobody wants the result.
         let _ = send.try_send(result);
+        drop(turn);
     })?;
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     match receive.recv().await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(panic)) => resume_unwind(panic),

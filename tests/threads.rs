@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_tungstenite::accept_async;
 use bot_kjp::executor::{self, Executor};
@@ -32,6 +32,9 @@ const MOST_THREADS: usize = 3;
 /// Executor and reactor.
 const THREADS_AT_REST: usize = 2;
 
+/// Time for the kernel to clear a thread away on a busy machine. The jobs take longer.
+const GONE_WITHIN: Duration = Duration::from_millis(50);
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -39,8 +42,7 @@ fn main() {
     let all = async {
         let work = executor.spawn(work(executor));
         while !work.is_finished() {
-            let threads = threads();
-            assert!(threads <= MOST_THREADS, "{threads} threads");
+            assert_few_threads();
             smol::Timer::after(Duration::from_micros(200)).await;
         }
         work.await;
@@ -51,6 +53,16 @@ fn main() {
     };
     smol::block_on(executor.run(within(DEADLINE, all))).expect("not done in time");
     println!("at most {MOST_THREADS} threads while at work, {THREADS_AT_REST} at rest: ok");
+}
+
+/// The kernel counts a thread that has been joined for some microseconds more, so only what
+/// persists counts.
+fn assert_few_threads() {
+    let since = Instant::now();
+    while threads() > MOST_THREADS {
+        assert!(since.elapsed() < GONE_WITHIN, "{} threads", threads());
+        std::thread::yield_now();
+    }
 }
 
 fn threads() -> usize {
@@ -81,9 +93,12 @@ async fn work(executor: Executor) {
             };
             let jobs = async {
                 let (done, finished) = async_channel::bounded(1);
-                let job = move || done.send_blocking(threads()).unwrap();
+                let job = move || {
+                    assert_few_threads();
+                    done.send_blocking(()).unwrap();
+                };
                 SmolRuntime(executor).spawn_blocking(Box::new(job)).await;
-                assert!(finished.recv().await.unwrap() <= MOST_THREADS);
+                finished.recv().await.unwrap();
             };
             zip(zip(talk(sockets), ask(web)), jobs).await;
         };

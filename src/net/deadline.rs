@@ -1,17 +1,22 @@
 //! A bound on how long anything may take.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::future::or;
 use smol::Timer;
 
 /// Runs `work` for at most `limit`; `None` if it was not done by then. `work` is dropped in that
 /// case, so it has to be safe to cancel.
+///
+/// Futures hold what they wait for twice here, so box large ones.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    or(async { Some(work.await) }, async {
-        Timer::after(limit).await;
-        None
+    let mut work = pin!(work);
+    let mut timer = pin!(Timer::after(limit));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|_| None),
     })
     .await
 }

@@ -139,13 +139,10 @@ impl Resolver {
         if bare.eq_ignore_ascii_case("localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let mut name = Name::from_utf8(host).map_err(|_| ResolveError::BadName { host: host.to_owned() })?;
-        if name.is_root() {
-            return Err(ResolveError::BadName { host: host.to_owned() });
-        }
+        let mut name = host_name(bare)?;
         // A full name: the search domains of an office network have no say in where we connect.
         name.set_fqdn(true);
-        within(LOOKUP_DEADLINE, self.climb(host, name))
+        within(LOOKUP_DEADLINE, Box::pin(self.climb(host, name)))
             .await
             .unwrap_or_else(|| Err(ResolveError::Timeout { host: host.to_owned() }))
     }
@@ -275,6 +272,18 @@ impl Rung {
             }
         }
         Ok(Vec::new())
+    }
+}
+
+/// The DNS name of a host, in ASCII: international names stand in their `xn--` form.
+fn host_name(host: &str) -> Result<Name, ResolveError> {
+    let fits = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    match Name::from_ascii(host) {
+        Ok(name) if labels.split('.').all(fits) => Ok(name),
+        _ => Err(ResolveError::BadName { host: host.to_owned() }),
     }
 }
 

@@ -108,7 +108,7 @@ impl TransportFactory for WebSocketFactory {
 impl WebSocketFactory {
     /// Connects, and starts the task that owns the connection. The first event is `Connected`.
     pub async fn open(&self) -> Result<(WebSocketTransport, Receiver<TransportEvent>), TransportError> {
-        let socket = within(CONNECT_DEADLINE, self.connect())
+        let socket = within(CONNECT_DEADLINE, Box::pin(self.connect()))
             .await
             .unwrap_or_else(|| Err(TransportError::Timeout { url: self.endpoint.url().to_owned() }))?;
         let (outgoing, to_send) = async_channel::bounded(SEND_QUEUE);

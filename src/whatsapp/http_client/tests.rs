@@ -27,7 +27,7 @@ impl KeptAnswers for Answers {
 
 fn run<T>(test: impl AsyncFnOnce(Executor) -> T) -> T {
     let executor = crate::executor::new();
-    let result = smol::block_on(executor.run(within(SOON, test(executor))));
+    let result = smol::block_on(executor.run(within(SOON, Box::pin(test(executor)))));
     result.expect("the test did not end in time")
 }
 
