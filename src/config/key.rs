@@ -147,7 +147,7 @@ keys! {
     outbox: Outbox {
         /// Replies sent to one chat within a second.
         #[penjelasan = "Jumlah balasan per detik untuk satu percakapan."]
-        per_chat_per_second: u32 = Default("1"), Whole { least: 1, most: 1000, unit: "replies per second" };
+        per_chat_per_second: u32 = Default("1"), Whole { least: 1, most: 100, unit: "replies per second" };
         /// Replies sent to all chats together within a second; WhatsApp blocks numbers that send
         /// too fast.
         #[penjelasan = "Jumlah balasan per detik untuk semua percakapan; WhatsApp memblokir nomor yang mengirim terlalu cepat."]

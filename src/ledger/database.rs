@@ -1,8 +1,8 @@
 //! The one SQLite connection of the process, with group commit.
 //!
 //! Whoever writes calls [`Database::write`]. The first writer opens a transaction, gives every
-//! task that is ready to run one turn, and commits: all writers of that turn share one commit and
-//! one flush to flash. Each of them gets its answer only after the flush, so "returned `Ok`" means
+//! task that is ready to run a turn for as long as further writers come of it, and commits: all of
+//! them share one commit and one flush to flash. Each of them gets its answer only after the flush, so "returned `Ok`" means
 //! "survives a power cut" (`synchronous=FULL`).
 //!
 //! The file is locked for the life of the process (`locking_mode=EXCLUSIVE`): a second bot on the
@@ -27,6 +27,10 @@ const PAGE_CACHE_KIB: i64 = 512;
 
 /// The write-ahead log is cut back to this many bytes after a checkpoint.
 const JOURNAL_BYTES: i64 = 1024 * 1024;
+
+/// Turns that a transaction stays open for further writers at most; the commit of those that came
+/// first is not put off for ever.
+const MOST_TURNS: usize = 16;
 
 /// Numbered schema files in the order in which they are applied. `user_version` counts how many
 /// a file has seen.
@@ -101,6 +105,8 @@ struct Shared {
     connection: Connection,
     /// The transaction that is open now and not yet committed.
     batch: Option<Batch>,
+    /// Writers that the open transaction has taken.
+    writers: usize,
 }
 
 /// Set once the shared transaction is durable or undone.
@@ -128,7 +134,7 @@ impl Database {
             .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
         let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, writers: 0 })) })
     }
 
     /// A ledger that lives in memory, for tests of what is built on it.
@@ -136,7 +142,7 @@ impl Database {
         let file = Path::new(":memory:");
         let mut connection = Connection::open_in_memory().map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, writers: 0 })) })
     }
 
     /// Reads at once, seeing also what other tasks have written and not yet committed.
@@ -177,8 +183,16 @@ impl Database {
         let (result, batch, leads) = self.enlist(job)?;
         if leads {
             let leader = Leader { database: self, batch: &batch };
-            // One turn for every task that is ready: what they write shares this commit.
-            futures_lite::future::yield_now().await;
+            let mut writers = 0;
+            for _ in 0..MOST_TURNS {
+                // A turn for every task that is ready: what they write shares this commit.
+                futures_lite::future::yield_now().await;
+                let now = self.lock().writers;
+                if now == writers {
+                    break;
+                }
+                writers = now;
+            }
             drop(leader);
         }
         let value = result?;
@@ -226,9 +240,11 @@ impl Database {
                 shared.connection.execute_batch("BEGIN IMMEDIATE").map_err(LedgerError::from)?;
                 let batch = Batch::default();
                 shared.batch = Some(batch.clone());
+                shared.writers = 0;
                 (batch, true)
             }
         };
+        shared.writers += 1;
         let result = in_savepoint(&mut shared.connection, job);
         Ok((result, batch, leads))
     }
