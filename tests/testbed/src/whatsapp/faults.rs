@@ -49,7 +49,7 @@ pub enum Fault {
     },
     /// Leaves keep-alive pings unanswered.
     IgnorePings,
-    /// Swallows everything the server would send: a connection that is dead but open.
+    /// Lets the connections that exist now go dead: they stay open, but nothing passes any more.
     Mute,
     /// Takes messages or receipts (`class`) and relays them, but never acknowledges them.
     SwallowAcks { class: String, count: Option<u32> },
@@ -213,11 +213,6 @@ impl Faults {
         })
     }
 
-    /// `None` for a client that is not linked yet.
-    pub fn mutes(&self, account: Option<AccountId>) -> bool {
-        self.has(account, &Fault::Mute)
-    }
-
     pub fn holds_offline(&self, account: AccountId) -> bool {
         self.has(Some(account), &Fault::HoldOffline)
     }
@@ -259,6 +254,11 @@ impl World {
             Fault::Drop => {
                 for id in self.sockets_of(whom) {
                     self.cut(id);
+                }
+            }
+            Fault::Mute => {
+                for id in self.sockets_of(whom) {
+                    self.sockets.entry(id).and_modify(|socket| socket.dead = true);
                 }
             }
             Fault::Send { tag, attrs, child, close } => {

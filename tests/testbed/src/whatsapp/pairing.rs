@@ -394,4 +394,12 @@ mod tests {
             assert!(QrText::parse(text).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_qr_text_panics(text in ".{0,200}", parts in proptest::collection::vec("[A-Za-z0-9+/=#]{0,44}", 0..7)) {
+            let _ = QrText::parse(&text);
+            let _ = QrText::parse(&parts.join(","));
+        }
+    }
 }

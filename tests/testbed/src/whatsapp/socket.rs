@@ -315,4 +315,21 @@ mod tests {
     fn the_service_worker_names_a_version_that_clients_find() {
         assert_eq!(wacore::version::parse_sw_js(SERVICE_WORKER), Some((2, 3000, 1_026_131_876)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_prologue_is_the_same_however_it_is_cut(routing in proptest::collection::vec(0u8.., 0..300), cut in 0usize..310) {
+            let length = u32::try_from(routing.len()).unwrap().to_be_bytes();
+            let bytes = [&ROUTING_PROLOGUE[..], &length[1..], &routing, &WA_CONN_HEADER, b"frame"].concat();
+            let whole = 6 + routing.len() + WA_CONN_HEADER.len();
+            let cut = cut.min(bytes.len());
+            let expected = (cut >= whole).then_some(whole);
+            proptest::prop_assert_eq!(prologue_length(&bytes[..cut]).unwrap(), expected);
+        }
+
+        #[test]
+        fn no_first_bytes_panic(bytes in proptest::collection::vec(0u8.., 0..64)) {
+            let _ = prologue_length(&bytes);
+        }
+    }
 }

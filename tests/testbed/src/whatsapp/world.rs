@@ -59,6 +59,8 @@ pub enum Peer {
 pub struct Socket {
     pub out: async_channel::Sender<Outgoing>,
     pub peer: Peer,
+    /// A fault: open, but nothing passes in either direction.
+    pub dead: bool,
 }
 
 /// Something to do at a later time.
@@ -207,7 +209,7 @@ impl World {
     pub fn open_socket(&mut self, out: async_channel::Sender<Outgoing>, peer: Peer) -> SocketId {
         let id = self.next_socket;
         self.next_socket += 1;
-        self.sockets.insert(id, Socket { out, peer });
+        self.sockets.insert(id, Socket { out, peer, dead: false });
         id
     }
 
@@ -235,19 +237,12 @@ impl World {
         }
     }
 
-    /// Writes to a socket; a fault may swallow it.
+    /// Writes to a socket; a dead one swallows it.
     pub fn write(&mut self, id: SocketId, stanza: Node) {
-        let account = match self.sockets.get(&id) {
-            Some(Socket { peer: Peer::Device(at), .. }) => Some(at.account),
-            Some(_) => None,
-            None => return,
-        };
-        if self.faults.mutes(account) {
-            log::debug!("swallowed <{}> to socket {id}: muted", stanza.tag);
-            return;
+        if self.sockets.get(&id).is_some_and(|socket| !socket.dead) {
+            log::trace!("-> {id} {stanza:?}");
+            self.push(id, Outgoing::Stanza(stanza));
         }
-        log::trace!("-> {id} {stanza:?}");
-        self.push(id, Outgoing::Stanza(stanza));
     }
 
     /// Closes a socket after what was written before.
@@ -327,7 +322,7 @@ impl World {
     pub fn on_stanza(&mut self, id: SocketId, stanza: Node) {
         log::trace!("<- {id} {stanza:?}");
         let at = match self.sockets.get(&id) {
-            None => return,
+            None | Some(Socket { dead: true, .. }) => return,
             Some(Socket { peer: Peer::Unpaired(_), .. }) => return self.on_unpaired(id, stanza),
             Some(Socket { peer: Peer::Device(at), .. }) => *at,
         };
