@@ -12,9 +12,9 @@ use super::bot::{Bot, Home};
 /// run's features.
 #[test]
 fn the_shipped_build_refuses_the_test_bed() {
-    let Some(shipped) = std::env::var_os("SHIPPED_BOT_KJP").map(PathBuf::from) else {
+    let Some(shipped) = std::env::var_os("BOT_KJP_SHIPPED").map(PathBuf::from) else {
         panic!(
-            "SHIPPED_BOT_KJP is not set: run scripts/test, or build with `cargo build --release -p bot-kjp` and set it"
+            "BOT_KJP_SHIPPED is not set: run scripts/test, or build with `cargo build --release -p bot-kjp` and set it"
         );
     };
     let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
