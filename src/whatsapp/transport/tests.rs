@@ -80,6 +80,7 @@ async fn echo(mut socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>) 
 fn messages_go_both_ways_and_whatsapps_origin_is_named() {
     run(async |executor| {
         let (listener, factory) = server(executor).await;
+        #[allow(clippy::result_large_err)] // the callback's type is async-tungstenite's
         let origin = |request: &Request, response: Response| {
             assert_eq!(request.headers()[ORIGIN], WHATSAPP_WEB_ORIGIN);
             assert_eq!(request.uri().path(), "/ws/chat");
