@@ -56,7 +56,11 @@ pub fn start(level: LevelFilter) {
         LevelFilter::Debug => LevelFilter::Info,
         LevelFilter::Trace => LevelFilter::Debug,
     };
-    let inner = SimpleLogger::new().with_level(libraries).with_module_level("bot_kjp", level);
+    let inner = SimpleLogger::new()
+        .with_level(libraries)
+        .with_module_level("bot_kjp", level)
+        // Reports each undecryptable message over many lines, with keys; we say it in one.
+        .with_module_level("wacore_libsignal", LevelFilter::Off);
     if log::set_boxed_logger(Box::new(MaskingLogger { inner })).is_ok() {
         log::set_max_level(level);
         std::panic::set_hook(Box::new(|panic| {

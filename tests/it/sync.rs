@@ -338,8 +338,10 @@ fn an_answer_lost_after_the_commit_does_no_harm() {
     });
     assert!(supabase.requests() >= 4);
     // Rows were really sent twice: each attempt takes a number from the table's sequence.
-    let last_id: usize = supabase.query("select max(id) from data_harian").unwrap()[0][0].parse().unwrap();
-    assert!(last_id > 20, "no row was sent twice");
+    let sequence =
+        "select pg_sequence_last_value(pg_get_serial_sequence('public.data_harian', 'id')::regclass)";
+    let attempts: usize = supabase.query(sequence).unwrap()[0][0].parse().unwrap();
+    assert!(attempts > 20, "no row was sent twice");
     assert_eq!(bot.counts(), Counts { confirmed: 20, ..Counts::default() });
     assert_eq!(stored(&supabase), 20);
 }
