@@ -1,4 +1,4 @@
-//! `testbed whatsapp`: WhatsApp's server side as a program, for shell scripts and for people.
+//! The test bed as a program, for shell scripts and for people.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,6 +14,8 @@ WhatsApp's server side for tests of bot-kjp. Never use it for anything else.
 
 testbed demo --bot PATH [--fast]      plays the bot on one machine; see testbed demo --help
 testbed bench --bot PATH […]          measures it against Baileys; see testbed bench --help
+testbed supabase --schema FILE        PostgreSQL and PostgREST as a Supabase project with that SQL (what
+                                      `bot-kjp schema` prints); ends with its standard input
 testbed whatsapp [--port N] [--tls] [--control PORT] [--listen ADDRESS] [--media-host HOST]
                  [--state FOLDER] [--log LEVEL]
 
@@ -33,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         Some(Value(command)) if command == "whatsapp" => whatsapp(arguments),
         Some(Value(command)) if command == "demo" => testbed::demo::run(arguments),
         Some(Value(command)) if command == "bench" => testbed::bench::run(arguments),
+        Some(Value(command)) if command == "supabase" => supabase(arguments),
         Some(Short('h') | Long("help")) => {
             println!("{HELP}");
             Ok(())
@@ -40,6 +43,19 @@ fn main() -> anyhow::Result<()> {
         Some(other) => bail!("{}\n\n{HELP}", other.unexpected()),
         None => bail!("what shall run?\n\n{HELP}"),
     }
+}
+
+fn supabase(mut arguments: lexopt::Parser) -> anyhow::Result<()> {
+    let mut schema: Option<PathBuf> = None;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("schema") => schema = Some(arguments.value()?.into()),
+            other => bail!("{}\n\n{HELP}", other.unexpected()),
+        }
+    }
+    let file = schema.with_context(|| format!("which schema?\n\n{HELP}"))?;
+    let sql = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    testbed::supabase::run_program(&sql)
 }
 
 fn whatsapp(mut arguments: lexopt::Parser) -> anyhow::Result<()> {
