@@ -32,9 +32,11 @@ use crate::whatsapp::transport::WebSocketFactory;
 /// The ledger's file in the data folder.
 const LEDGER_FILE: &str = "bot-kjp.db";
 
-/// How often old rows are looked for. Each round removes a bounded number; what is left waits for
-/// the next one.
+/// How often old rows are looked for when there were none.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// How soon the next round follows when there were some: each removes a bounded number.
+const PRUNE_SOON: Duration = Duration::from_secs(10);
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,14 +175,14 @@ async fn asked_to_stop(mut signals: Signals) -> Farewell {
 async fn prune(database: Database, store: SessionStore) {
     loop {
         let now = clock::unix_seconds();
-        let pruned = database.write(|tx| ledger::prune(tx, now)).await;
-        if let Err(error) = pruned {
+        let pruned = database.write(|tx| ledger::prune(tx, now)).await.unwrap_or_else(|error| {
             log::error!("app: old rows were not removed from the ledger: {error}");
-        }
+            0
+        });
         if let Err(error) = store.prune(now).await {
             log::error!("app: old rows were not removed from the session: {error}");
         }
-        smol::Timer::after(PRUNE_EVERY).await;
+        smol::Timer::after(if pruned > 0 { PRUNE_SOON } else { PRUNE_EVERY }).await;
     }
 }
 

@@ -105,7 +105,9 @@ struct Shared {
     connection: Connection,
     /// The transaction that is open now and not yet committed.
     batch: Option<Batch>,
-    /// Writers that the open transaction has taken.
+    /// Whether somebody is about to commit it.
+    led: bool,
+    /// Writers that it has taken.
     writers: usize,
 }
 
@@ -134,7 +136,7 @@ impl Database {
             .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
         let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, writers: 0 })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, led: false, writers: 0 })) })
     }
 
     /// A ledger that lives in memory, for tests of what is built on it.
@@ -142,7 +144,7 @@ impl Database {
         let file = Path::new(":memory:");
         let mut connection = Connection::open_in_memory().map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, writers: 0 })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, led: false, writers: 0 })) })
     }
 
     /// Reads at once, seeing also what other tasks have written and not yet committed.
@@ -159,13 +161,16 @@ impl Database {
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         loop {
-            let batch = {
+            let (batch, led) = {
                 let shared = self.lock();
                 match &shared.batch {
                     None => return job(&shared.connection),
-                    Some(batch) => batch.clone(),
+                    Some(batch) => (batch.clone(), shared.led),
                 }
             };
+            if !led {
+                self.commit(&batch);
+            }
             // A failed commit concerns its writers; what is left is what there is to read.
             let _ = batch.wait().await;
         }
@@ -180,8 +185,8 @@ impl Database {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (result, batch, leads) = self.enlist(job)?;
-        if leads {
+        let (result, batch) = self.enlist(job)?;
+        if self.takes_the_lead(&batch) {
             let leader = Leader { database: self, batch: &batch };
             let mut writers = 0;
             for _ in 0..MOST_TURNS {
@@ -205,13 +210,22 @@ impl Database {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (result, batch, _) = self.enlist(job)?;
+        let (result, batch) = self.enlist(job)?;
         self.commit(&batch);
         let value = result?;
         match batch.get() {
             Some(Err(failure)) => Err(LedgerError::Commit(failure.clone()).into()),
             _ => Ok(value),
         }
+    }
+
+    /// Runs `job` in the shared transaction and does not wait for its commit, which comes with the
+    /// next [`write`](Self::write). For changes that do no harm if a power cut undoes them.
+    pub fn write_lazily<T, E: From<LedgerError>>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.enlist(job)?.0
     }
 
     /// Commits what is open and moves everything from the journal into the database file, as the
@@ -227,26 +241,32 @@ impl Database {
         Ok(())
     }
 
-    /// Runs `job` in the open transaction, opening one if there is none. The flag says whether
-    /// the caller opened it and so has to commit it.
+    /// Runs `job` in the open transaction, opening one if there is none.
     fn enlist<T, E: From<LedgerError>>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<(Result<T, E>, Batch, bool), E> {
+    ) -> Result<(Result<T, E>, Batch), E> {
         let mut shared = self.lock();
-        let (batch, leads) = match &shared.batch {
-            Some(batch) => (batch.clone(), false),
+        let batch = match &shared.batch {
+            Some(batch) => batch.clone(),
             None => {
                 shared.connection.execute_batch("BEGIN IMMEDIATE").map_err(LedgerError::from)?;
                 let batch = Batch::default();
                 shared.batch = Some(batch.clone());
+                shared.led = false;
                 shared.writers = 0;
-                (batch, true)
+                batch
             }
         };
         shared.writers += 1;
         let result = in_savepoint(&mut shared.connection, job);
-        Ok((result, batch, leads))
+        Ok((result, batch))
+    }
+
+    /// Whether the caller is to commit this batch: the first one who asks.
+    fn takes_the_lead(&self, batch: &Batch) -> bool {
+        let mut shared = self.lock();
+        !batch.is_initialized() && !std::mem::replace(&mut shared.led, true)
     }
 
     fn commit(&self, batch: &Batch) {
@@ -450,6 +470,22 @@ mod tests {
         assert_eq!(rows(&database), 0);
         smol::block_on(database.write(insert(1))).unwrap();
         assert_eq!(rows(&database), 1);
+    }
+
+    #[test]
+    fn a_lazy_write_is_seen_at_once_and_commits_with_the_next_write() {
+        let database = with_table();
+        database.write_lazily(insert(1)).unwrap();
+        assert_eq!(rows(&database), 1);
+        assert!(!database.lock().connection.is_autocommit());
+        smol::block_on(database.write(insert(2))).unwrap();
+        assert!(database.lock().connection.is_autocommit());
+        database.write_lazily(insert(3)).unwrap();
+        let durable = smol::block_on(database.read_durable(|c| {
+            Ok::<i64, LedgerError>(c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+        }));
+        assert_eq!(durable.unwrap(), 3);
+        assert!(database.lock().connection.is_autocommit());
     }
 
     #[test]

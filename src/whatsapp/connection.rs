@@ -25,6 +25,7 @@ use super::transport::WebSocketFactory;
 use crate::bell::Bell;
 use crate::clock;
 use crate::net::Link;
+use crate::net::deadline::within;
 use crate::personal::PhoneNumber;
 
 /// After an end that nothing explains: long enough not to hammer WhatsApp.
@@ -235,8 +236,10 @@ impl Connection {
                 state.end = None;
             }
             or(bot.run(), self.renew_link_codes(&client, link_code.as_ref())).await;
-            drop(client);
             self.shared.link.set(false);
+            // Ends the client's own tasks; nobody uses it after this.
+            within(FAREWELL, client.disconnect()).await;
+            drop(client);
             let end = {
                 let mut state = self.state();
                 state.client = None;
@@ -270,11 +273,9 @@ impl Connection {
             }
             client.disconnect().await;
         };
-        or(farewell, async {
-            smol::Timer::after(FAREWELL).await;
+        if within(FAREWELL, farewell).await.is_none() {
             log::warn!("connection: WhatsApp did not answer the farewell in time");
-        })
-        .await;
+        }
     }
 
     /// Asks for another link code whenever the server or a silent phone made the last one void.

@@ -243,13 +243,23 @@ impl SessionStore {
 
     /// Writes for the client of this handle, unless its session was set aside.
     async fn write<T>(&self, job: impl FnOnce(&Connection) -> Result<T, SessionError>) -> StoreResult<T> {
-        let written = self.database.write(|tx| {
-            if self.current_epoch.load(Ordering::SeqCst) != self.epoch {
-                return Err(SessionError::SetAside);
-            }
-            job(tx)
-        });
-        Ok(written.await?)
+        Ok(self.database.write(|tx| self.in_session(tx, job)).await?)
+    }
+
+    /// The same without waiting for the commit: for what a power cut may undo.
+    fn write_lazily<T>(&self, job: impl FnOnce(&Connection) -> Result<T, SessionError>) -> StoreResult<T> {
+        Ok(self.database.write_lazily(|tx| self.in_session(tx, job))?)
+    }
+
+    fn in_session<T>(
+        &self,
+        tx: &Connection,
+        job: impl FnOnce(&Connection) -> Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
+        if self.current_epoch.load(Ordering::SeqCst) != self.epoch {
+            return Err(SessionError::SetAside);
+        }
+        job(tx)
     }
 }
 

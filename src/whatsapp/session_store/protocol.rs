@@ -249,13 +249,13 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> StoreResult<()> {
-        self.write(|tx| {
+        // What the hook has committed may be replayed without harm, so this need not be flushed.
+        self.write_lazily(|tx| {
             for key in keys {
                 execute(tx, DELETE_PENDING_INBOUND, (key.chat, key.sender, key.id))?;
             }
             Ok(())
         })
-        .await
     }
 }
 
