@@ -1,6 +1,9 @@
 //! Everything that is tested on the real binary and real parts, one module per promise.
 
+mod baileys;
 mod bot;
+mod disorder;
+mod guest;
 mod kill;
 mod main_job;
 mod pairing;
