@@ -1,7 +1,9 @@
 //! Everything that is tested on the real binary and real parts, one module per promise.
 
+mod baileys;
 mod bot;
 mod demo;
+mod disorder;
 mod kill;
 mod main_job;
 mod pairing;

@@ -12,4 +12,4 @@ pub mod supabase;
 pub mod whatsapp;
 
 pub use supabase::Supabase;
-pub use whatsapp::{Addressing, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};
+pub use whatsapp::{Addressing, Child, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};

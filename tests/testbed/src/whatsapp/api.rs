@@ -332,7 +332,8 @@ impl Handset {
         self.send(to, text_message(text), SendAs::default())
     }
 
-    /// Sends a message to a number, a LID or a group; gives the message id.
+    /// Sends a message to a number, a LID, a group or, as a status, to `status@broadcast`; gives the
+    /// message id.
     ///
     /// # Errors
     /// When there is no such receiver or the phone is offline.

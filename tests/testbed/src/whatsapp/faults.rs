@@ -78,6 +78,9 @@ pub struct Child {
     pub tag: String,
     #[serde(default)]
     pub attrs: BTreeMap<String, String>,
+    /// What it contains, byte for byte.
+    #[serde(default)]
+    pub text: Option<String>,
 }
 
 impl Fault {
@@ -99,6 +102,7 @@ impl Fault {
             child: Some(Child {
                 tag: "conflict".into(),
                 attrs: BTreeMap::from([("type".into(), "replaced".into())]),
+                text: None,
             }),
             close: true,
         }
@@ -262,7 +266,7 @@ impl World {
                 }
             }
             Fault::Send { tag, attrs, child, close } => {
-                let stanza = Child { tag, attrs }.into_node(child);
+                let stanza = Child { tag, attrs, text: None }.into_node(child);
                 for id in self.sockets_of(whom) {
                     self.write(id, stanza.clone());
                     if close {
@@ -361,6 +365,8 @@ impl Child {
         }
         if let Some(child) = child {
             built.content = Some(NodeContent::Nodes(vec![child.into_node(None)]));
+        } else if let Some(text) = self.text {
+            built.content = Some(NodeContent::Bytes(text.into_bytes()));
         }
         built
     }

@@ -29,6 +29,9 @@ const MAX_SENT: usize = 1024;
 /// Stanzas that wait for a phone that is offline.
 const MAX_WAITING: usize = 20_000;
 
+/// Where a phone posts a status, for everybody it has written with.
+const STATUS: &str = "status@broadcast";
+
 /// Retry receipts per message, as clients limit them.
 const MAX_RETRIES: u32 = 5;
 
@@ -202,8 +205,8 @@ impl World {
         }
     }
 
-    /// A phone sends a message to a person or a group, for all devices of everybody concerned.
-    /// Gives the message's id.
+    /// A phone sends a message to a person, a group or `status@broadcast`, for all devices of
+    /// everybody concerned. Gives the message's id.
     ///
     /// # Errors
     /// When the phone is offline or nobody can get the message.
@@ -216,6 +219,10 @@ impl World {
     ) -> anyhow::Result<String> {
         ensure!(self.accounts[from].primary.online, "the phone is offline: switch it on first");
         let (chat, receivers, addressing) = match self.groups.members(to) {
+            None if to == STATUS => {
+                let viewers = self.accounts[from].contacts.iter().copied().chain([from]).collect();
+                (Jid::new("status", Server::Broadcast), viewers, Addressing::Pn)
+            }
             Some(members) => (Jid::group(to), members, self.groups.addressing(to)),
             None => {
                 let account = self.account_numbered(to)?;

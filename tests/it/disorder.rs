@@ -1,0 +1,326 @@
+//! Messages that come out of order, twice, again, late or spoiled, and connections that fail at
+//! the wrong moment: the right people are registered and every message gets its one answer.
+
+use std::collections::BTreeMap;
+
+use testbed::{Addressing, Child, Fault};
+
+use super::bot::{Bot, DEADLINE};
+use super::guest::{Guest, check};
+use super::scene::{Scene, wait_for};
+use super::seed;
+
+const CUSTOMERS: usize = 10;
+const REGISTRATIONS_EACH: usize = 5;
+
+/// Puts a fault on the bot's account.
+fn on_the_bot(scene: &Scene, fault: Fault) {
+    scene.server.fault_on(scene.operator.number(), fault).expect("the fault is set");
+}
+
+/// Waits until the bot has printed `part` for the `times`th time.
+fn wait_for_lines(bot: &Bot, part: &str, times: usize) {
+    bot.wait_for(part, |lines| (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(()));
+}
+
+/// A connection that broke by `fault` comes back, and what is said next is answered.
+fn comes_back_after(fault: Fault) {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    on_the_bot(&scene, fault);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn messages_that_overtake_each_other_are_all_registered() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    on_the_bot(&scene, Fault::Reorder { count: Some(2) });
+    let ids: Vec<String> = (0..4).map(|_| ani.register(&scene)).collect();
+    let ledger = check(&scene, bot, &mut [ani]);
+    let arrived = ledger.texts("SELECT message_id FROM registration ORDER BY id");
+    assert_eq!(arrived, [1, 0, 3, 2].map(|n: usize| ids[n].clone()), "they did overtake each other");
+}
+
+#[test]
+fn a_message_delivered_twice_is_answered_once() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    on_the_bot(&scene, Fault::Duplicate { count: None });
+    let mut ani = Guest::new(&scene, 0);
+    for _ in 0..3 {
+        ani.register(&scene);
+    }
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_message_replayed_later_changes_nothing() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let id = ani.register_and_wait(&scene);
+    on_the_bot(&scene, Fault::Replay { id: id.clone() });
+    ani.register_and_wait(&scene);
+    // Nor when the bot has forgotten everything but its ledger.
+    drop(bot.terminate());
+    on_the_bot(&scene, Fault::Replay { id });
+    check(&scene, scene.run(), &mut [ani]);
+}
+
+#[test]
+fn messages_that_waited_while_the_bot_was_off_are_all_answered() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut guests = [Guest::new(&scene, 0), Guest::new(&scene, 1)];
+    drop(bot.terminate());
+    // What waits may be doubled and out of order as well.
+    on_the_bot(&scene, Fault::Duplicate { count: Some(3) });
+    for _ in 0..4 {
+        for guest in &mut guests {
+            guest.register(&scene);
+        }
+    }
+    assert!(scene.server.queue_len(scene.operator.number()).expect("a queue") >= 8);
+    check(&scene, scene.run(), &mut guests);
+}
+
+#[test]
+fn messages_that_whatsapp_held_back_are_answered_when_they_come() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    on_the_bot(&scene, Fault::HoldOffline);
+    for _ in 0..3 {
+        ani.register(&scene);
+    }
+    assert_eq!(scene.server.queue_len(scene.operator.number()).expect("a queue"), 3);
+    scene.server.clear_faults();
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_message_that_cannot_be_decrypted_is_asked_for_again_and_answered() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    // The very first message sets up the session; it is spoiled like the later ones.
+    on_the_bot(&scene, Fault::Corrupt { count: Some(1) });
+    let mut ani = Guest::new(&scene, 0);
+    // Twice: the repetition is spoiled too.
+    for times in [1, 2] {
+        on_the_bot(&scene, Fault::Corrupt { count: Some(times) });
+        let id = ani.register_and_wait(&scene);
+        assert!(ani.phone.asked_again(&id), "the bot asked for a retry");
+    }
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_decrypted_is_sent_again_when_the_phone_asks() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    scene.server.fault_on(ani.phone.number(), Fault::Corrupt { count: Some(1) }).expect("the fault is set");
+    ani.register_and_wait(&scene);
+    assert_eq!(ani.phone.failed_decryptions(), 1);
+
+    // The phone forgets its sessions between the message and the answer, as by a reinstallation.
+    on_the_bot(&scene, Fault::HoldOffline);
+    ani.register(&scene);
+    ani.phone.forget_sessions(scene.operator.number()).expect("the sessions are forgotten");
+    scene.server.clear_faults();
+    ani.wait_answered();
+    assert_eq!(ani.phone.failed_decryptions(), 2);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_connection_that_drops_in_mid_conversation_loses_no_message_and_no_answer() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    ani.register(&scene);
+    on_the_bot(&scene, Fault::Drop);
+    ani.register(&scene);
+    wait_for_lines(&bot, "connection: lost", 1);
+    ani.register_and_wait(&scene);
+    on_the_bot(&scene, Fault::Drop);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn an_answer_whose_ack_is_lost_with_the_connection_is_sent_again_under_the_same_id() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+    ani.register_and_wait(&scene);
+    assert_eq!(scene.server.resent(), 0);
+    on_the_bot(&scene, Fault::Drop);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+    assert_eq!(scene.server.resent(), 1);
+}
+
+#[test]
+fn an_answer_whose_ack_never_comes_is_sent_again_under_the_same_id() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+    ani.register_and_wait(&scene);
+    // The next answer waits its turn until the bot's patience with the first one ends.
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+    assert_eq!(scene.server.resent(), 1);
+}
+
+#[test]
+fn an_answer_that_whatsapp_refuses_for_good_is_given_up_visibly_and_the_next_one_passes() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let (ani, phone) = scene.customer(0);
+    scene.choose_foodstation(&phone);
+    on_the_bot(&scene, Fault::RejectMessages { code: 463, count: Some(1) });
+    scene.say(&phone, &ani.registration_text(0));
+    bot.wait_for_line("given up");
+    let answer = scene.ask(&phone, &ani.registration_text(1));
+    assert!(answer.contains(&ani.person(1).nama), "{answer}");
+    assert_eq!(phone.shown().len(), 3, "two choices and the second registration");
+
+    drop(bot.terminate());
+    let ledger = scene.home.ledger();
+    assert_eq!(ledger.count("SELECT count(*) FROM registration"), 2, "both people are registered");
+    assert_eq!(ledger.count("SELECT count(*) FROM outbox"), 1);
+    let reasons = ledger.texts("SELECT failed_reason FROM outbox WHERE failed_at IS NOT NULL");
+    assert!(reasons.len() == 1 && reasons[0].contains("463"), "{reasons:?}");
+}
+
+#[test]
+fn connections_handshakes_and_logins_that_fail_are_tried_again() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    for fault in [
+        Fault::Refuse { count: Some(1) },
+        Fault::RefuseHandshake { count: Some(1) },
+        Fault::FailLogin { reason: 503, attrs: BTreeMap::new(), count: Some(1) },
+    ] {
+        scene.server.fault(fault).expect("the fault is set");
+    }
+    on_the_bot(&scene, Fault::Drop);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_handshake_that_stalls_is_given_up_and_tried_again() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    scene.server.fault(Fault::StallHandshake { count: Some(1) }).expect("the fault is set");
+    on_the_bot(&scene, Fault::Drop);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn the_bot_comes_back_after_stream_error_515() {
+    comes_back_after(Fault::stream_error(515));
+}
+
+#[test]
+fn the_bot_comes_back_after_stream_error_503() {
+    comes_back_after(Fault::stream_error(503));
+}
+
+#[test]
+fn the_bot_comes_back_half_a_minute_after_another_client_replaced_it() {
+    comes_back_after(Fault::replaced());
+}
+
+#[test]
+fn a_connection_that_is_dead_but_open_is_replaced() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    on_the_bot(&scene, Fault::Mute);
+    ani.register(&scene);
+    // Up to 30 s until the next ping, 20 s for its answer.
+    wait_for_lines(&bot, "connection: lost", 1);
+    scene.server.clear_faults();
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn groups_statuses_newsletters_and_own_messages_are_ignored() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let (budi, budis) = scene.customer(1);
+    let say = |phone: &testbed::Handset, to: &str, n: usize| {
+        phone.send_text(to, &budi.registration_text(n)).expect("the message is sent")
+    };
+    for addressing in [Addressing::Pn, Addressing::Lid] {
+        let group = scene.server.group("Sembako", &[&budis, &scene.operator], addressing).expect("a group");
+        say(&budis, &group, 0);
+        say(&scene.operator, &group, 1);
+    }
+    say(&budis, "status@broadcast", 2);
+    say(&scene.operator, "status@broadcast", 3);
+    // The operator writes to itself and to people.
+    say(&scene.operator, scene.operator.number(), 4);
+    say(&scene.operator, budis.number(), 5);
+    let newsletter = Fault::Send {
+        tag: "message".into(),
+        attrs: [("from", "120363000000000001@newsletter"), ("id", "N1"), ("server_id", "1"), ("type", "text"), ("t", "1750000000")]
+            .map(|(key, value)| (key.into(), value.into()))
+            .into(),
+        // A protobuf message whose text is "1".
+        child: Some(Child { tag: "plaintext".into(), attrs: BTreeMap::new(), text: Some("\n\u{1}1".into()) }),
+        close: false,
+    };
+    on_the_bot(&scene, newsletter);
+
+    ani.register_and_wait(&scene);
+    let operators = scene.operator.number();
+    assert!(budis.shown().iter().all(|shown| shown.from != operators || !shown.text.contains("berhasil")));
+    check(&scene, bot, &mut [ani]);
+    assert_eq!(scene.home.ledger().count("SELECT count(DISTINCT sender) FROM inbound_message"), 1);
+}
+
+#[test]
+fn any_mixture_of_faults_ends_in_the_right_registrations() {
+    let mut random = seed::announce("disorder");
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut guests: Vec<Guest> = (0..CUSTOMERS).map(|n| Guest::new(&scene, n)).collect();
+    let mut left: Vec<usize> =
+        (0..CUSTOMERS).flat_map(|guest| std::iter::repeat_n(guest, REGISTRATIONS_EACH)).collect();
+    while !left.is_empty() {
+        let guest = left.swap_remove(random.below(left.len()));
+        match random.below(12) {
+            0..3 => on_the_bot(&scene, Fault::Duplicate { count: Some(1) }),
+            3..5 => on_the_bot(&scene, Fault::Reorder { count: Some(1) }),
+            5..7 => on_the_bot(&scene, Fault::Corrupt { count: Some(1) }),
+            7 => on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) }),
+            8 => on_the_bot(&scene, Fault::Drop),
+            9 => scene
+                .server
+                .fault_on(guests[guest].phone.number(), Fault::Corrupt { count: Some(1) })
+                .expect("the fault is set"),
+            _ => {}
+        }
+        guests[guest].register(&scene);
+        // Now and then the bot gets the time to answer.
+        if random.below(4) == 0 {
+            guests[guest].wait_answered();
+        }
+    }
+    scene.server.clear_faults();
+    check(&scene, bot, &mut guests);
+}

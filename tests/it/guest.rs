@@ -1,0 +1,116 @@
+//! A customer in conversation with the bot, and the check that the conversation came out right.
+
+use testbed::customers::Customer;
+use testbed::{Handset, SendAs, text_message};
+
+use bot_kjp::whatsapp::outbox::reply_id;
+
+use super::bot::{Bot, DEADLINE, Ledger};
+use super::scene::{Scene, wait_for};
+
+/// What every state of the conversation answers with today's list.
+const LIST: &str = "2";
+
+/// Remembers what was said and who should be registered by it.
+pub struct Guest {
+    pub customer: Customer,
+    pub phone: Handset,
+    /// Ids of the messages that the bot must answer.
+    said: Vec<String>,
+    /// Which people were registered.
+    people: Vec<usize>,
+}
+
+impl Guest {
+    /// The `n`th customer, who chose Foodstation.
+    pub fn new(scene: &Scene, n: usize) -> Self {
+        let (customer, phone) = scene.customer(n);
+        let mut guest = Self { customer, phone, said: Vec::new(), people: Vec::new() };
+        for choice in ["1", "3"] {
+            guest.say(scene, choice);
+            guest.wait_answered();
+        }
+        guest
+    }
+
+    /// Says something that must be answered; returns the message's id.
+    pub fn say(&mut self, scene: &Scene, text: &str) -> String {
+        let id = self
+            .phone
+            .send(scene.operator.number(), text_message(text), SendAs::default())
+            .expect("the message is sent");
+        self.said.push(id.clone());
+        id
+    }
+
+    /// Registers the next person; returns the message's id.
+    pub fn register(&mut self, scene: &Scene) -> String {
+        let person = self.people.len();
+        self.people.push(person);
+        self.say(scene, &self.customer.registration_text(person))
+    }
+
+    /// Waits until the phone shows as many answers as were asked for.
+    pub fn wait_answered(&self) {
+        wait_for(&self.phone, |shown| (shown.len() >= self.said.len()).then_some(()));
+    }
+
+    /// Registers the next person and waits for the answer.
+    pub fn register_and_wait(&mut self, scene: &Scene) -> String {
+        let id = self.register(scene);
+        self.wait_answered();
+        id
+    }
+}
+
+/// Ends the bot and checks that every message of every guest was answered once, by the answer
+/// that belongs to it, and that exactly the right people are registered. Returns the ledger.
+pub fn check(scene: &Scene, bot: Bot, guests: &mut [Guest]) -> Ledger {
+    for guest in &mut *guests {
+        guest.wait_answered();
+    }
+    // A chat's answers come in order: whatever is answered too much comes before this one.
+    for guest in &mut *guests {
+        guest.say(scene, LIST);
+        guest.wait_answered();
+    }
+    for guest in &*guests {
+        for id in &guest.said {
+            guest.phone.wait_delivered(id, DEADLINE).expect("the customer sees two ticks");
+        }
+    }
+    let (status, _) = bot.terminate();
+    assert!(status.success(), "{status}");
+    assert_eq!(scene.server.queue_len(scene.operator.number()).expect("a queue"), 0, "nothing waits at WhatsApp");
+    let ledger = scene.home.ledger();
+    assert_eq!(ledger.count("SELECT count(*) FROM outbox WHERE failed_at IS NULL"), 0, "nothing waits to be sent");
+    for guest in &*guests {
+        let name = guest.customer.name();
+        let number = guest.phone.number();
+        let shown = guest.phone.shown();
+        assert!(shown.iter().all(|shown| shown.copies == 1), "{name}: every answer is shown once: {shown:#?}");
+        let mut answers: Vec<String> = shown.into_iter().map(|shown| shown.id).collect();
+        let chats = ledger.texts(&format!("SELECT DISTINCT chat FROM inbound_message WHERE sender = '{number}'"));
+        let mut expected: Vec<String> = Vec::new();
+        for chat in &chats {
+            let ids = ledger.texts(&format!(
+                "SELECT id FROM inbound_message WHERE sender = '{number}' AND chat = '{chat}'"
+            ));
+            expected.extend(ids.iter().map(|id| reply_id(chat, number, id)));
+        }
+        assert_eq!(expected.len(), guest.said.len(), "{name}: every message is known once");
+        answers.sort();
+        expected.sort();
+        assert_eq!(answers, expected, "{name}: every message has its own answer");
+
+        let mut registered =
+            ledger.texts(&format!("SELECT no_ktp FROM registration WHERE sender = '{number}'"));
+        let mut people: Vec<String> = guest.people.iter().map(|&n| guest.customer.person(n).nik).collect();
+        registered.sort();
+        people.sort();
+        assert_eq!(registered, people, "{name}: exactly these people are registered");
+    }
+    let all: usize = guests.iter().map(|guest| guest.people.len()).sum();
+    assert_eq!(ledger.count("SELECT count(*) FROM registration"), all as i64, "nobody else is registered");
+    ledger
+}
