@@ -147,10 +147,12 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
             pair_with,
         },
     };
-    let kept_up = async { connection.run(parts).await.map(|()| Farewell::Stopped) };
+    // A task of its own: it goes on reading while the farewell is said.
+    let running = connection.clone();
+    let mut kept_up = executor.spawn(async move { running.run(parts).await.map(|()| Farewell::Stopped) });
     let shown = async { Ok(Terminal::new(notice, serving).run().await) };
     let asked = async { Ok(asked_to_stop(signals).await) };
-    let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, kept_up)).await;
+    let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, &mut kept_up)).await;
 
     connection.stop().await;
     // Whatever was still being written is durable before the process ends.

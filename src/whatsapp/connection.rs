@@ -44,6 +44,9 @@ const OUTDATED: Duration = Duration::from_secs(15 * 60);
 /// SIGTERM must not take longer than two seconds in all.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
+/// The part of it in which replies on their way may still be acknowledged.
+const LAST_ACKS: Duration = Duration::from_millis(500);
+
 /// Notices that wait for the terminal. It prints at once; more than a few never wait.
 pub const NOTICES: usize = 32;
 
@@ -188,9 +191,10 @@ impl Connection {
         &self.shared.link
     }
 
-    /// The client, if it is logged in right now.
+    /// The client, if it is logged in right now and nobody has asked to stop.
     pub fn client(&self) -> Option<Arc<Client>> {
-        self.state().client.clone().filter(|client| client.is_logged_in())
+        let state = self.state();
+        state.client.clone().filter(|client| !state.stopping && client.is_logged_in())
     }
 
     /// Keeps a client connected until [`stop`](Self::stop). Fails only if the session in the
@@ -266,6 +270,8 @@ impl Connection {
         };
         let Some(client) = client else { return };
         let farewell = async {
+            // Replies that WhatsApp has and we still count as waiting would be sent again.
+            within(LAST_ACKS, self.shared.acks.settled()).await;
             if client.is_logged_in()
                 && let Err(error) = client.presence().set_unavailable().await
             {

@@ -70,10 +70,10 @@ fn is_answer(message: &Value) -> bool {
 
 /// The NIKs that the bot has registered for this phone number, in order.
 fn registered(scene: &Scene, phone: &Handset) -> Vec<String> {
-    scene.home.ledger().texts(&format!(
-        "SELECT no_ktp FROM registration WHERE sender = '{}' ORDER BY id",
-        phone.number()
-    ))
+    scene
+        .home
+        .ledger()
+        .texts(&format!("SELECT no_ktp FROM registration WHERE sender = '{}' ORDER BY id", phone.number()))
 }
 
 #[test]
@@ -111,7 +111,9 @@ fn baileys_and_the_bot_survive_each_others_reconnects() {
     ani.baileys.command(json!({ "do": "drop" })).expect("the command is sent");
     ani.baileys.wait("close", |_| true).expect("Baileys is offline");
     scene.server.clear_faults();
-    let shown = ani.phone.wait_for(|shown| shown.text.contains(&ani.customer.person(1).nama) && !shown.from_me, PATIENCE);
+    let shown = ani
+        .phone
+        .wait_for(|shown| shown.text.contains(&ani.customer.person(1).nama) && !shown.from_me, PATIENCE);
     shown.expect("the phone shows the answer");
     ani.baileys.command(json!({ "do": "reconnect" })).expect("the command is sent");
     ani.baileys.wait("open", |_| true).expect("Baileys is back");

@@ -20,7 +20,9 @@ fn on_the_bot(scene: &Scene, fault: Fault) {
 
 /// Waits until the bot has printed `part` for the `times`th time.
 fn wait_for_lines(bot: &Bot, part: &str, times: usize) {
-    bot.wait_for(part, |lines| (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(()));
+    bot.wait_for(part, |lines| {
+        (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(())
+    });
 }
 
 /// A connection that broke by `fault` comes back, and what is said next is answered.
@@ -277,9 +279,15 @@ fn groups_statuses_newsletters_and_own_messages_are_ignored() {
     say(&scene.operator, budis.number(), 5);
     let newsletter = Fault::Send {
         tag: "message".into(),
-        attrs: [("from", "120363000000000001@newsletter"), ("id", "N1"), ("server_id", "1"), ("type", "text"), ("t", "1750000000")]
-            .map(|(key, value)| (key.into(), value.into()))
-            .into(),
+        attrs: [
+            ("from", "120363000000000001@newsletter"),
+            ("id", "N1"),
+            ("server_id", "1"),
+            ("type", "text"),
+            ("t", "1750000000"),
+        ]
+        .map(|(key, value)| (key.into(), value.into()))
+        .into(),
         // A protobuf message whose text is "1".
         child: Some(Child { tag: "plaintext".into(), attrs: BTreeMap::new(), text: Some("\n\u{1}1".into()) }),
         close: false,

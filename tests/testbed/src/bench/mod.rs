@@ -53,7 +53,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// bot-kjp's pacing at its upper bounds (`outbox.*` in its configuration).
-const PER_CHAT_PER_SECOND: u32 = 1000;
+const PER_CHAT_PER_SECOND: u32 = 100;
 const TOTAL_PER_SECOND: u32 = 1000;
 
 /// Both bots register the same people, each in a database of its own.
