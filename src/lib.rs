@@ -27,7 +27,7 @@
 //! | [`config`] | one TOML file and the environment | – |
 //! | [`app`] | builds the rooms, owns the executor, starts and stops in order | everything |
 //! | [`registration`] | pure: text → people → verdicts | nothing below |
-//! | [`desk`] | pure: conversation and answers; [`desk::wording`] says every Indonesian sentence | `registration` |
+//! | [`desk`] | pure: conversation and answers; [`desk::wording`] holds every sentence a customer reads | `registration` |
 //! | [`reception`] | the one transaction per batch of messages | `desk`, `ledger`, `whatsapp` types |
 //! | [`ledger`] | the SQLite file: everything that must survive | `registration` types |
 //! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
@@ -50,7 +50,8 @@
 //!
 //! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
 //! blocking HTTP and heavy key generation borrow a third that exists only while it works
-//! ([`worker`]). Every queue, cache and table has a bound, a named constant beside it says why.
+//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why; so have
+//! the tables, except what Signal must remember of each person ([`whatsapp::session_store`]).
 
 pub mod app;
 pub mod bell;

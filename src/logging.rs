@@ -60,7 +60,10 @@ pub fn start(level: LevelFilter) {
         .with_level(libraries)
         .with_module_level("bot_kjp", level)
         // Reports each undecryptable message over many lines, with keys; we say it in one.
-        .with_module_level("wacore_libsignal", LevelFilter::Off);
+        .with_module_level("wacore_libsignal", LevelFilter::Off)
+        // Write the link code, which is a secret while it lasts.
+        .with_module_level("Client/PairCode", libraries.min(LevelFilter::Warn))
+        .with_module_level("Bot/PairCode", libraries.min(LevelFilter::Warn));
     if log::set_boxed_logger(Box::new(MaskingLogger { inner })).is_ok() {
         log::set_max_level(level);
         std::panic::set_hook(Box::new(|panic| {

@@ -1,6 +1,6 @@
 //! Parse, build, run, exit code.
 
-use std::io::{stderr, stdout};
+use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use bot_kjp::app::{self, AppError, Purpose};
@@ -30,14 +30,15 @@ fn start(task: Task) -> Code {
     }
     match app::run(&config, purpose) {
         Ok(farewell) => {
-            println!("{}", farewell.sentence());
+            // Nobody may be listening any more.
+            let _ = writeln!(stdout(), "{}", farewell.sentence());
             farewell.exit_code()
         }
         Err(error) => {
             let code = exit_code(&error);
-            eprintln!("bot-kjp: {error}");
+            let _ = writeln!(stderr(), "bot-kjp: {error}");
             if let Some(summary) = wording::summary(code) {
-                eprintln!("{summary}");
+                let _ = writeln!(stderr(), "{summary}");
             }
             code
         }

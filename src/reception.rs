@@ -14,8 +14,8 @@ use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, regist
 use crate::whatsapp::inbox::{Delivery, Incoming};
 use crate::whatsapp::outbox::reply_id;
 
-/// Messages that share one transaction at most: bounds how long the executor is busy with one
-/// commit.
+/// With this many messages no further delivery joins the transaction: bounds how long the executor
+/// is busy with one commit.
 const MAX_MESSAGES_PER_COMMIT: usize = 512;
 
 /// Works until the inbox closes.
@@ -51,15 +51,19 @@ impl Reception {
                 .try_for_each(|message| receive(tx, message))
         });
         if let Err(error) = together.await {
-            log::error!("reception: {} deliveries not kept: {error}; each is tried alone", deliveries.len());
-            // One message that the ledger refuses must not hold up the others for ever.
+            log::error!(
+                "reception: {} deliveries not kept: {error}; each message is tried alone",
+                deliveries.len()
+            );
+            // One message that the ledger refuses must not hold up the others for ever: what comes
+            // again with it is known by then.
             for delivery in deliveries {
-                let alone = self
-                    .database
-                    .write(|tx| delivery.messages.iter().try_for_each(|message| receive(tx, message)));
-                let outcome = alone.await;
-                if let Err(error) = &outcome {
-                    log::error!("reception: a delivery was not kept and stays with WhatsApp: {error}");
+                let mut outcome = Ok(());
+                for message in &delivery.messages {
+                    if let Err(error) = self.database.write(|tx| receive(tx, message)).await {
+                        log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
+                        outcome = Err(error);
+                    }
                 }
                 delivery.finish(outcome);
             }

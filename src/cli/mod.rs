@@ -141,7 +141,7 @@ mod tests {
         let (code, printed, errors) = answer(&format!("check --config {}", file.display()));
         assert_eq!((code, printed.as_str()), (ExitCode::Configuration, ""));
         let expected = format!(
-            "bot-kjp: {}:1: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 1024 (messages)\n{}\n",
+            "bot-kjp: {}:1: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 256 (deliveries)\n{}\n",
             file.display(),
             wording::summary(ExitCode::Configuration).unwrap()
         );

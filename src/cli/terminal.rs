@@ -17,6 +17,10 @@ use crate::whatsapp::connection::Notice;
 /// Time between two redraws of the countdown.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Sets of codes that a service prints into its journal, some three minutes each, before it is
+/// taken for forgotten.
+const MOST_UNUSED_SETS: u32 = 3;
+
 /// How the program ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Farewell {
@@ -57,6 +61,8 @@ pub struct Terminal {
     surface: Surface,
     screen: Option<PairingScreen<Stdout>>,
     shown: Option<Shown>,
+    /// Sets of QR codes that nobody used.
+    unused_sets: u32,
 }
 
 /// The offer on the screen.
@@ -82,14 +88,18 @@ impl Code {
 impl Terminal {
     pub fn new(notices: Receiver<Notice>, serving: bool) -> Self {
         let surface = if stdout().is_terminal() { Surface::Terminal } else { Surface::Plain };
-        Self { notices, serving, surface, screen: None, shown: None }
+        Self { notices, serving, surface, screen: None, shown: None, unused_sets: 0 }
     }
 
     /// Runs until pairing is done, or for ever when serving.
     pub async fn run(mut self) -> Farewell {
         let mut paired = false;
         loop {
+            let ticks = self.shown.is_some() && self.surface == Surface::Terminal;
             let next = or(async { self.notices.recv().await.ok() }, async {
+                if !ticks {
+                    return std::future::pending().await;
+                }
                 smol::Timer::after(TICK).await;
                 None
             });
@@ -98,13 +108,19 @@ impl Terminal {
                 continue;
             };
             match notice {
+                Notice::QrCode { .. } | Notice::LinkCode { .. } if self.keeps_codes_back() => {}
                 // A link code was asked for: the QR codes that come beside it would cover it.
                 Notice::QrCode { .. } if self.shows_link_code() => {}
                 Notice::QrCode { code, valid } => self.offer(Code::Qr(code), valid),
                 Notice::LinkCode { code, valid } => self.offer(Code::Link(code), valid),
                 Notice::LinkCodeRefused(reason) => self.say(&wording::link_code_refused(&reason)),
                 Notice::CodesExhausted if !self.serving => return Farewell::PairingTimedOut,
-                Notice::CodesExhausted => {}
+                Notice::CodesExhausted => {
+                    self.unused_sets += 1;
+                    if self.keeps_codes_back() {
+                        self.say(wording::NOT_PAIRED);
+                    }
+                }
                 Notice::Paired => {
                     paired = true;
                     self.say(wording::PAIRED);
@@ -128,6 +144,11 @@ impl Terminal {
             log::error!("terminal: the pairing code could not be shown: {error}");
         }
         self.shown = Some(Shown { code, until: clock::now() + valid });
+    }
+
+    /// A journal is no place for codes that nobody looks at: they are secrets, and they fill it.
+    fn keeps_codes_back(&self) -> bool {
+        self.serving && self.surface == Surface::Plain && self.unused_sets >= MOST_UNUSED_SETS
     }
 
     fn shows_link_code(&self) -> bool {

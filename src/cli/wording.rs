@@ -92,6 +92,10 @@ pub fn link_code_refused(reason: &str) -> String {
     format!("WhatsApp tidak memberi kode tautan ({reason}). Periksa nomor HP, atau tautkan dengan kode QR.")
 }
 
+/// A service that nobody links: it prints no more codes into its journal.
+pub const NOT_PAIRED: &str = "Bot belum tertaut ke WhatsApp dan kodenya tidak dipakai. Hentikan layanan ini, \
+     jalankan: bot-kjp pair, lalu nyalakan lagi.";
+
 /// Stopped because somebody asked for it.
 pub const STOPPED: &str = "Bot berhenti.";
 

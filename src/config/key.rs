@@ -139,9 +139,10 @@ keys! {
     }
     /// Messages that came in.
     inbox: Inbox {
-        /// Messages that may wait for their turn; when it is full, WhatsApp keeps the rest.
+        /// Deliveries that may wait for their turn, a live message or a batch of the offline queue
+        /// each; when it is full, WhatsApp keeps the rest.
         #[penjelasan = "Jumlah pesan masuk yang boleh antre; bila penuh, sisanya disimpan oleh WhatsApp."]
-        capacity: u32 = Default("64"), Whole { least: 1, most: 1024, unit: "messages" };
+        capacity: u32 = Default("64"), Whole { least: 1, most: 256, unit: "deliveries" };
     }
     /// Replies that go out.
     outbox: Outbox {
@@ -162,7 +163,7 @@ keys! {
             Optional(SUPABASE_URL);
         /// Registrations sent in one request.
         #[penjelasan = "Jumlah pendaftaran dalam satu kiriman."]
-        batch_rows: u32 = Default("200"), Whole { least: 1, most: 500, unit: "rows" };
+        batch_rows: u32 = Default("200"), Whole { least: 1, most: 200, unit: "rows" };
         /// Pause between two requests, so that registrations gather into one.
         #[penjelasan = "Jeda antara dua kiriman, supaya pendaftaran terkumpul dulu."]
         interval: Duration = Default("\"2s\""),

@@ -60,7 +60,7 @@ fn every_key_of_the_file_arrives() {
         per_chat_per_second = 2
         total_per_second = 1_0
         [supabase]
-        batch_rows = 500
+        batch_rows = 150
         interval = "1m"
     "#;
     let settings = config(text, &[]).unwrap().settings;
@@ -77,7 +77,7 @@ fn every_key_of_the_file_arrives() {
             "16",
             "2",
             "10",
-            "500",
+            "150",
             "\"1m\"",
             "\"debug\"",
         ]
@@ -125,7 +125,7 @@ fn an_unknown_key_without_a_near_one_is_refused_with_all_there_are() {
 fn a_value_out_of_bounds_is_refused_with_what_is_allowed() {
     refused(
         "[inbox]\n\ncapacity = 0",
-        "config.toml:3: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 1024 (messages)",
+        "config.toml:3: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 256 (deliveries)",
     );
     refused(
         "whatsapp.pre_keys = -5",
@@ -153,11 +153,11 @@ fn a_value_out_of_bounds_is_refused_with_what_is_allowed() {
 fn a_value_of_the_wrong_kind_is_refused_with_its_kind() {
     refused(
         "inbox.capacity = \"64\"",
-        "config.toml:1: inbox.capacity: text is not allowed; allowed: a whole number from 1 to 1024 (messages)",
+        "config.toml:1: inbox.capacity: text is not allowed; allowed: a whole number from 1 to 256 (deliveries)",
     );
     refused(
         "[inbox.capacity]",
-        "config.toml:1: inbox.capacity: a section is not allowed; allowed: a whole number from 1 to 1024 (messages)",
+        "config.toml:1: inbox.capacity: a section is not allowed; allowed: a whole number from 1 to 256 (deliveries)",
     );
 }
 
@@ -185,7 +185,7 @@ fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
         "[log]\nlevel = 1\nlevl = \"info\"\n[inbox]\ncapacity = 5000",
         "config.toml:2: log.level: a whole number is not allowed; allowed: \"error\", \"warn\", \"info\" or \"debug\"\n\
          config.toml:3: log.levl: unknown key; did you mean log.level?\n\
-         config.toml:5: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 1024 (messages)",
+         config.toml:5: inbox.capacity: this value is not allowed; allowed: a whole number from 1 to 256 (deliveries)",
     );
 }
 

@@ -250,6 +250,10 @@ impl Database {
         let batch = match &shared.batch {
             Some(batch) => batch.clone(),
             None => {
+                if !shared.connection.is_autocommit() {
+                    // What an earlier failure could not even roll back.
+                    shared.connection.execute_batch("ROLLBACK").map_err(LedgerError::from)?;
+                }
                 shared.connection.execute_batch("BEGIN IMMEDIATE").map_err(LedgerError::from)?;
                 let batch = Batch::default();
                 shared.batch = Some(batch.clone());
@@ -260,6 +264,12 @@ impl Database {
         };
         shared.writers += 1;
         let result = in_savepoint(&mut shared.connection, job);
+        if shared.connection.is_autocommit() {
+            // Full disk, I/O error, no memory: SQLite has undone the whole transaction by itself.
+            shared.batch = None;
+            let failure = CommitFailure { code: None, message: "SQLite undid the transaction".into() };
+            let _ = batch.set_blocking(Err(failure));
+        }
         Ok((result, batch))
     }
 
@@ -283,7 +293,7 @@ impl Database {
             }
             CommitFailure::from(&error)
         });
-        // Only this function sets it, under the lock, so it is not set yet.
+        // It is set under the lock only, and was not set a moment ago.
         let _ = batch.set_blocking(outcome);
     }
 

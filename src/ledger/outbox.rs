@@ -71,7 +71,7 @@ impl DueReply {
     pub fn exhausted(&self, now: i64) -> Option<&'static str> {
         if self.attempts >= MAX_ATTEMPTS {
             Some("too many attempts")
-        } else if now.saturating_sub(self.reply.at) > MAX_AGE_SECONDS {
+        } else if self.attempts > 0 && now.saturating_sub(self.reply.at) > MAX_AGE_SECONDS {
             Some("too old")
         } else {
             None
@@ -99,7 +99,7 @@ pub fn enqueue(tx: &Connection, reply: &Reply) -> Result<(), LedgerError> {
     }
     tx.prepare_cached(
         "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at)
-         VALUES (?1, ?2, ?3, ?4, ?4) ON CONFLICT (wa_message_id) DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (wa_message_id) DO NOTHING",
     )?
     .execute(params![reply.chat, reply.wa_message_id, reply.text, reply.at])?;
     Ok(())
@@ -117,21 +117,11 @@ pub fn due(conn: &Connection, now: i64, limit: u32) -> Result<Vec<DueReply>, Led
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// When the next reply comes due (seconds since 1970 UTC); `None` if none waits.
-pub fn next_due_at(conn: &Connection) -> Result<Option<i64>, LedgerError> {
-    Ok(conn
-        .prepare_cached(
-            "SELECT min(next_attempt_at) FROM outbox
-             WHERE id IN (SELECT min(id) FROM outbox WHERE failed_at IS NULL GROUP BY chat)",
-        )?
-        .query_row([], |row| row.get(0))?)
-}
-
 /// Makes every waiting reply due at once: a new line has nothing to do with the failures of the
 /// old one.
 pub fn retry_now(tx: &Connection) -> Result<(), LedgerError> {
     tx.prepare_cached(
-        "UPDATE outbox SET next_attempt_at = at WHERE failed_at IS NULL AND next_attempt_at > at",
+        "UPDATE outbox SET next_attempt_at = 0 WHERE failed_at IS NULL AND next_attempt_at > 0",
     )?
     .execute([])?;
     Ok(())
@@ -142,6 +132,15 @@ pub fn retry_now(tx: &Connection) -> Result<(), LedgerError> {
 pub fn record_attempt(tx: &Connection, id: i64, next_attempt_at: i64) -> Result<(), LedgerError> {
     tx.prepare_cached("UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?2 WHERE id = ?1")?
         .execute(params![id, next_attempt_at])?;
+    Ok(())
+}
+
+/// Takes an attempt back that ended with the line: that was not the reply's fault.
+pub fn take_back_attempt(tx: &Connection, id: i64) -> Result<(), LedgerError> {
+    tx.prepare_cached(
+        "UPDATE outbox SET attempts = max(attempts - 1, 0), next_attempt_at = 0 WHERE id = ?1",
+    )?
+    .execute([id])?;
     Ok(())
 }
 
@@ -227,7 +226,6 @@ mod tests {
             for (chat, id) in [("a", "a1"), ("b", "b1"), ("a", "a2"), ("c", "c1")] {
                 enqueue(tx, &reply(chat, id, 10))?;
             }
-            assert_eq!(due(tx, 9, 10)?, []);
             assert_eq!(ids(&due(tx, 10, 10)?), ["a1", "b1", "c1"]);
             assert_eq!(ids(&due(tx, 10, 2)?), ["a1", "b1"]);
             assert!(remove(tx, "a1")?);
@@ -246,9 +244,7 @@ mod tests {
             let first = due(tx, 10, 1)?.remove(0);
             record_attempt(tx, first.id, 40)?;
             assert_eq!(ids(&due(tx, 39, 10)?), ["b1"]);
-            assert_eq!(next_due_at(tx)?, Some(10));
             remove(tx, "b1")?;
-            assert_eq!(next_due_at(tx)?, Some(40));
             let again = due(tx, 40, 10)?;
             assert_eq!(ids(&again), ["a1"]);
             assert_eq!(again[0].attempts, 1);

@@ -5,7 +5,7 @@
 //! its run loop; [`after`] is the one table that says what each such end means.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 use futures_lite::future::or;
@@ -34,9 +34,15 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Between two sets of pairing QR codes: the server closes the socket after each set.
 const NEXT_QR_CODES: Duration = Duration::from_secs(2);
 
-/// Another client took over the session. Ours comes back once; two that fight would go on for
-/// ever (field notes B7.2).
+/// Another client took over the session. Ours comes back, in case the other was a mistake.
 const REPLACED: Duration = Duration::from_secs(30);
+
+/// The same end again within this time means that something fights back: another client with our
+/// session (field notes B7.2), or a server that logs out whoever logs in.
+const FIGHT: Duration = Duration::from_secs(10 * 60);
+
+/// Pause in a fight.
+const TRUCE: Duration = Duration::from_secs(15 * 60);
 
 /// The server refuses this client version; a new one may be published any hour.
 const OUTDATED: Duration = Duration::from_secs(15 * 60);
@@ -102,13 +108,14 @@ struct Next {
     pair_again: bool,
 }
 
-/// The table of ends (protocol brief §4.10, field notes B1).
-fn after(end: Option<&End>) -> Next {
+/// The table of ends (protocol brief §4.10, field notes B1). `again`: the same end came within
+/// [`FIGHT`] before.
+fn after(end: Option<&End>, again: bool) -> Next {
     let next = |wait, pair_again| Next { wait, pair_again };
     match end {
-        Some(End::LoggedOut) => next(Duration::ZERO, true),
+        Some(End::LoggedOut) => next(if again { RETRY } else { Duration::ZERO }, true),
         Some(End::QrCodesExhausted) => next(NEXT_QR_CODES, false),
-        Some(End::Replaced) => next(REPLACED, false),
+        Some(End::Replaced) => next(if again { TRUCE } else { REPLACED }, false),
         Some(End::Outdated) => next(OUTDATED, false),
         Some(End::Banned(remaining)) => next((*remaining).max(RETRY), false),
         Some(End::Refused(_)) | None => next(RETRY, false),
@@ -191,20 +198,26 @@ impl Connection {
         &self.shared.link
     }
 
-    /// The client, if it is logged in right now and nobody has asked to stop.
+    /// The client, if it is logged in right now and nobody has asked to stop; else the link is
+    /// down, whatever was known before.
     pub fn client(&self) -> Option<Arc<Client>> {
         let state = self.state();
-        state.client.clone().filter(|client| !state.stopping && client.is_logged_in())
+        let client = state.client.clone().filter(|client| !state.stopping && client.is_logged_in());
+        if client.is_none() {
+            self.shared.link.set(false);
+        }
+        client
     }
 
     /// Keeps a client connected until [`stop`](Self::stop). Fails only if the session in the
-    /// ledger cannot be read.
+    /// ledger cannot be read or put aside.
     pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
         let Parts { runtime, mut store, transport, http, hook, settings } = parts;
         let link_code = settings.pair_with.as_ref().map(|phone| PairCodeOptions {
             phone_number: phone.expose().to_owned(),
             ..PairCodeOptions::default()
         });
+        let mut last: Option<(Instant, Option<End>)> = None;
         loop {
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
@@ -252,10 +265,15 @@ impl Connection {
                 }
                 state.end.take()
             };
-            let next = after(end.as_ref());
-            if next.pair_again {
+            let again = last.as_ref().is_some_and(|(at, before)| at.elapsed() < FIGHT && *before == end);
+            let next = after(end.as_ref(), again);
+            if next.pair_again && store.is_paired()? {
                 store = store.set_aside(clock::unix_seconds()).await?;
             }
+            if end == Some(End::Outdated) {
+                store.forget_version().await?;
+            }
+            last = Some((clock::now(), end));
             smol::Timer::after(next.wait).await;
         }
     }
@@ -343,6 +361,9 @@ impl EventHandler for Connection {
                 self.shared.acks.settle(&ack.id, said);
             }
             Event::Connected(_) => {
+                // A new line even if nobody said that the old one was lost: the library replaces a
+                // dead socket without a word.
+                self.shared.link.set(false);
                 self.shared.link.set(true);
                 self.tell(Notice::Online);
             }
@@ -422,16 +443,26 @@ mod tests {
             End::QrCodesExhausted,
         ];
         for end in &ends {
-            assert!(!after(Some(end)).pair_again, "{end:?}");
-            assert!(after(Some(end)).wait >= NEXT_QR_CODES, "{end:?} must not spin");
+            for again in [false, true] {
+                assert!(!after(Some(end), again).pair_again, "{end:?}");
+                assert!(after(Some(end), again).wait >= NEXT_QR_CODES, "{end:?} must not spin");
+            }
         }
-        assert!(after(Some(&End::LoggedOut)).pair_again);
-        assert_eq!(after(None).wait, RETRY);
+        assert!(after(Some(&End::LoggedOut), false).pair_again);
+        assert_eq!(after(None, false).wait, RETRY);
+    }
+
+    #[test]
+    fn nobody_fights_over_a_session() {
+        assert_eq!(after(Some(&End::Replaced), false).wait, REPLACED);
+        assert_eq!(after(Some(&End::Replaced), true).wait, TRUCE);
+        assert_eq!(after(Some(&End::LoggedOut), false).wait, Duration::ZERO);
+        assert_eq!(after(Some(&End::LoggedOut), true).wait, RETRY);
     }
 
     #[test]
     fn a_ban_is_waited_out() {
         let day = Duration::from_secs(86_400);
-        assert_eq!(after(Some(&End::Banned(day))).wait, day);
+        assert_eq!(after(Some(&End::Banned(day)), false).wait, day);
     }
 }

@@ -20,7 +20,7 @@ use crate::ledger::registration::Sender;
 use crate::personal::PhoneNumber;
 
 /// One message of a customer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Incoming {
     /// JID to which the answer goes.
     pub chat: String,
@@ -34,7 +34,6 @@ pub struct Incoming {
 }
 
 /// Messages that were decrypted together, and the promise to acknowledge them.
-#[derive(Debug)]
 pub struct Delivery {
     pub messages: Vec<Incoming>,
     done: async_channel::Sender<Result<(), LedgerError>>,

@@ -12,7 +12,7 @@ use futures_lite::future::or;
 use sha2::{Digest, Sha256};
 use wacore_binary::Jid;
 use waproto::whatsapp as wa;
-use whatsapp_rust::SendOptions;
+use whatsapp_rust::{SendError, SendOptions};
 
 use super::acks::Ack;
 use super::connection::Connection;
@@ -22,6 +22,7 @@ use crate::clock;
 use crate::executor::Executor;
 use crate::ledger::outbox::{self, DueReply};
 use crate::ledger::{Database, LedgerError};
+use crate::net::deadline::within;
 
 /// Replies that may be on their way at once. Enough to reach 5 per second when an ack takes a
 /// second and a half; small enough that a crash repeats only few.
@@ -100,6 +101,8 @@ impl Outbox {
                 .spawn(async move {
                     if let Err(error) = outbox.send(&due).await {
                         log::error!("outbox: reply {} not recorded: {error}", due.reply.wa_message_id);
+                        // A disk that refuses is not asked again at once.
+                        smol::Timer::after(IDLE).await;
                     }
                     drop(turn);
                     outbox.bell.ring();
@@ -160,29 +163,34 @@ impl Outbox {
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
         let options = SendOptions::default().with_message_id(id.clone());
         let ack = self.connection.acks().expect(id);
-        if let Err(error) = client.send_message_with_options(chat, message, options).await {
-            log::warn!("outbox: reply {id} not sent, tried again later: {error}");
-            return Ok(());
-        }
+        let answered = async {
+            match client.send_message_with_options(chat, message, options).await {
+                Ok(_) => ack.answer().await.map_or(Sent::Unanswered, Sent::Answered),
+                Err(error) => Sent::Failed(error),
+            }
+        };
         let lost = async {
             self.connection.link().wait_until_down().await;
-            None
+            Sent::LineLost
         };
-        let late = async {
-            smol::Timer::after(ACK_DEADLINE).await;
-            None
-        };
-        match or(ack.answer(), or(lost, late)).await {
-            Some(Ack::Accepted) => {
+        match within(ACK_DEADLINE, or(answered, lost)).await.unwrap_or(Sent::Unanswered) {
+            Sent::Answered(Ack::Accepted) => {
                 self.database.write(|tx| outbox::remove(tx, id)).await?;
             }
-            Some(Ack::Refused(code)) if HOPELESS.contains(&code.as_str()) => {
+            Sent::Answered(Ack::Refused(code)) if HOPELESS.contains(&code.as_str()) => {
                 self.give_up(due, &format!("WhatsApp refused it with code {code}")).await?;
             }
-            Some(Ack::Refused(code)) => {
+            Sent::Answered(Ack::Refused(code)) => {
                 log::warn!("outbox: WhatsApp refused reply {id} with code {code}, tried again later");
             }
-            None => log::warn!("outbox: reply {id} not acknowledged, sent again later"),
+            Sent::Unanswered => log::warn!("outbox: reply {id} not acknowledged, sent again later"),
+            Sent::Failed(error) if client.is_logged_in() => {
+                log::warn!("outbox: reply {id} not sent, tried again later: {error}");
+            }
+            Sent::Failed(_) | Sent::LineLost => {
+                log::info!("outbox: the line was lost before reply {id} was acknowledged");
+                self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
+            }
         }
         Ok(())
     }
@@ -191,6 +199,14 @@ impl Outbox {
         log::error!("outbox: reply {} given up: {reason}", due.reply.wa_message_id);
         self.database.write(|tx| outbox::give_up(tx, due.id, reason, clock::unix_seconds())).await
     }
+}
+
+/// What became of a reply that was handed to WhatsApp.
+enum Sent {
+    Answered(Ack),
+    Unanswered,
+    Failed(SendError),
+    LineLost,
 }
 
 /// Chats that have a reply on its way: their next one waits, so that replies arrive in order.

@@ -87,20 +87,13 @@ impl Home {
 
     /// A copy of the ledger as it lies on the disk now: the bot holds the original locked.
     pub fn ledger(&self) -> Ledger {
-        let copy = tempfile::tempdir().expect("a temporary folder");
-        for name in ["bot-kjp.db", "bot-kjp.db-wal"] {
-            // The log may not exist, and may be checkpointed away between two looks.
-            let _ = std::fs::copy(self.path().join(name), copy.path().join(name));
-        }
-        let connection = Connection::open(copy.path().join("bot-kjp.db")).expect("the copy opens");
-        Ledger { connection, _copy: copy }
+        Ledger { copy: copy_database(&self.path().join("bot-kjp.db")).expect("the ledger is copied") }
     }
 }
 
 /// A readable copy of a bot's database.
 pub struct Ledger {
-    connection: Connection,
-    _copy: TempDir,
+    copy: DatabaseCopy,
 }
 
 impl Ledger {

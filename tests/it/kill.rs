@@ -78,6 +78,11 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
             said.entry(n).or_default().push(id);
         }
     }
+    // A chat's answers come in order: whatever is answered too much comes before this one.
+    for (n, (_, phone)) in customers.iter().enumerate() {
+        let id = phone.send_text(operator.number(), "2").expect("the message is sent");
+        said.entry(n).or_default().push(id);
+    }
     for (n, (_, phone)) in customers.iter().enumerate() {
         wait_for(phone, |shown| (shown.len() >= said[&n].len()).then_some(()));
     }
@@ -86,7 +91,11 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     for (n, (customer, phone)) in customers.iter().enumerate() {
         let answers = phone.shown().len();
         assert_eq!(answers, said[&n].len(), "{}: one answer per message", customer.name());
+        assert!(phone.shown().iter().all(|shown| shown.copies == 1), "{}: none shown twice", customer.name());
         assert_eq!(phone.failed_decryptions(), 0, "{}: every answer decrypted at once", customer.name());
+        for id in &said[&n] {
+            assert!(!phone.asked_again(id), "{}: the bot decrypted every message at once", customer.name());
+        }
     }
     let (status, _) = bot.terminate();
     assert!(status.success(), "{status}");

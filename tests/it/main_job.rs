@@ -54,6 +54,8 @@ fn several_people_in_one_message_get_a_verdict_each() {
     for n in 0..3 {
         assert!(answer.contains(&ani.person(n).nama), "{answer}");
     }
+    let (_, refused) = answer.split_once("Belum tersimpan").expect("what was not stored is listed");
+    assert!(refused.contains(&ani.person(1).nama) && refused.contains("kurang 1 angka"), "{answer}");
     assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 2);
 }
 
@@ -72,6 +74,8 @@ fn two_messages_that_race_for_one_nik_give_one_registration_and_one_refusal() {
     let answers = [scene.answer_after(&ani_phone, 2), scene.answer_after(&budi_phone, 2)];
     let accepted = answers.iter().filter(|answer| answer.contains("berhasil")).count();
     assert_eq!(accepted, 1, "{answers:#?}");
+    let refusal = answers.iter().find(|answer| !answer.contains("berhasil")).expect("one is refused");
+    assert!(refusal.contains("nomor WhatsApp lain"), "it says who was first, without a name: {refusal}");
     assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
 }
 

@@ -22,7 +22,7 @@ const FORMAT: i64 = 1;
 #[async_trait]
 impl DeviceStore for SessionStore {
     async fn save(&self, device: &Device) -> StoreResult<()> {
-        let json = serde_json::to_string(device).map_err(|e| unreadable(FORMAT, writer(), json_fault(&e)))?;
+        let json = to_json(device)?;
         self.write(|tx| put(tx, &json)).await
     }
 
@@ -60,6 +60,15 @@ impl DeviceStore for SessionStore {
 }
 
 /// The stored device, ready for a client.
+/// Saves a device for whoever is inside a transaction.
+pub(super) fn save(tx: &Connection, device: &Device) -> Result<(), SessionError> {
+    put(tx, &to_json(device)?)
+}
+
+fn to_json(device: &Device) -> Result<String, SessionError> {
+    serde_json::to_string(device).map_err(|e| unreadable(FORMAT, writer(), json_fault(&e)))
+}
+
 pub(super) fn load(connection: &Connection) -> Result<Option<Device>, SessionError> {
     let sql = "SELECT format, writer, body FROM wa_device WHERE id = ?1";
     let row = find(connection, sql, [DEVICE_ID], |row| {

@@ -1,7 +1,8 @@
 //! whatsapp-rust's storage backend, on the ledger's SQLite connection.
 //!
 //! Signal promises that a key never reaches the wire twice, and it can only keep that if what it
-//! stored survives a power cut. Hence every method that writes returns when its change is durable;
+//! stored survives a power cut. Hence every method that writes returns when its change is durable
+//! (except the one that forgets what was committed, which a replay repairs);
 //! writers that are ready together share one flush (see [`Database`]). The semantics are those of
 //! wacore's in-memory backend, against which they are tested.
 //!
@@ -168,6 +169,17 @@ impl SessionStore {
             self.current_epoch.store(next.epoch - 1, Ordering::SeqCst);
         }
         outcome.map(|()| next)
+    }
+
+    /// Makes the next connection look up the current client version instead of trusting the one
+    /// that was looked up last: the server refused it.
+    pub async fn forget_version(&self) -> Result<(), SessionError> {
+        let written = self.database.write(|tx| {
+            let Some(mut device) = device::load(tx)? else { return Ok(()) };
+            device.app_version_last_fetched_ms = 0;
+            device::save(tx, &device)
+        });
+        written.await
     }
 
     /// The phone number behind a LID, given as "1234", "1234@lid" or "1234:5@lid"; `None` if

@@ -33,9 +33,9 @@ const LOG_TAIL: usize = 15;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub whatsapp_url: String,
-    /// 1–1000
+    /// 1–100
     pub per_chat_per_second: u32,
-    /// 1–1000
+    /// 1–100
     pub total_per_second: u32,
     pub log_level: &'static str,
     /// URL and secret key; without them registrations stay in the ledger.
