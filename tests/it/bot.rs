@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tempfile::TempDir;
 use testbed::WhatsApp;
+use testbed::bot::{DatabaseCopy, copy_database};
 
 /// Longest wait for anything that the bot should do; a passing test never waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(90);
@@ -98,11 +98,11 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn count(&self, sql: &str) -> i64 {
-        self.connection.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
+        self.copy.connection.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
     pub fn texts(&self, sql: &str) -> Vec<String> {
-        let mut statement = self.connection.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let mut statement = self.copy.connection.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         let rows = statement.query_map([], |row| row.get(0)).expect("rows");
         rows.map(|row| row.expect("text")).collect()
     }
