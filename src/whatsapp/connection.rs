@@ -7,11 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
+use async_trait::async_trait;
 use futures_lite::future::or;
 use waproto::whatsapp::device_props::PlatformType;
+use wacore::net::{Transport, TransportEvent, TransportFactory};
 use wacore::store::DevicePropsOverride;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+use whatsapp_rust::anyhow;
 use whatsapp_rust::bot::{Bot, BotBuilderError};
 use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
@@ -135,6 +138,22 @@ pub struct Settings {
     pub pair_with: Option<PhoneNumber>,
 }
 
+/// Opens sockets for the client. A new socket means that the last one is gone: whatsapp-rust says
+/// so itself only of losses that it did not bring about (not of a dead socket that it gives up,
+/// nor of `stream:error` 515).
+struct Dialler {
+    sockets: WebSocketFactory,
+    link: Link,
+}
+
+#[async_trait]
+impl TransportFactory for Dialler {
+    async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, Receiver<TransportEvent>)> {
+        self.link.set(false);
+        self.sockets.create_transport().await
+    }
+}
+
 /// Shared handle: is there a client, did WhatsApp acknowledge, is the line up.
 #[derive(Clone)]
 pub struct Connection {
@@ -187,7 +206,7 @@ impl Connection {
         loop {
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
-                .with_transport_factory(transport.clone())
+                .with_transport_factory(Dialler { sockets: transport.clone(), link: self.shared.link.clone() })
                 .with_http_client(http.clone())
                 .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())

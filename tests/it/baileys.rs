@@ -70,10 +70,10 @@ fn is_answer(message: &Value) -> bool {
 
 /// The NIKs that the bot has registered for this phone number, in order.
 fn registered(scene: &Scene, phone: &Handset) -> Vec<String> {
-    scene.home.ledger().texts(&format!(
-        "SELECT no_ktp FROM registration WHERE sender = '{}' ORDER BY id",
-        phone.number()
-    ))
+    scene
+        .home
+        .ledger()
+        .texts(&format!("SELECT no_ktp FROM registration WHERE sender = '{}' ORDER BY id", phone.number()))
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn baileys_registers_people_by_phone_number_and_by_lid() {
         ani.register(to, n);
     }
     ani.check(6);
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let people: Vec<String> = (0..4).map(|n| ani.customer.person(n).nik).collect();
     assert_eq!(registered(&scene, &ani.phone), people, "all under the one phone number");
     assert_eq!(ani.phone.failed_decryptions(), 0);
@@ -111,7 +111,9 @@ fn baileys_and_the_bot_survive_each_others_reconnects() {
     ani.baileys.command(json!({ "do": "drop" })).expect("the command is sent");
     ani.baileys.wait("close", |_| true).expect("Baileys is offline");
     scene.server.clear_faults();
-    let shown = ani.phone.wait_for(|shown| shown.text.contains(&ani.customer.person(1).nama) && !shown.from_me, PATIENCE);
+    let shown = ani
+        .phone
+        .wait_for(|shown| shown.text.contains(&ani.customer.person(1).nama) && !shown.from_me, PATIENCE);
     shown.expect("the phone shows the answer");
     ani.baileys.command(json!({ "do": "reconnect" })).expect("the command is sent");
     ani.baileys.wait("open", |_| true).expect("Baileys is back");
@@ -125,7 +127,7 @@ fn baileys_and_the_bot_survive_each_others_reconnects() {
     ani.register(&to, 3);
 
     ani.check(6);
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let people: Vec<String> = (0..4).map(|n| ani.customer.person(n).nik).collect();
     assert_eq!(registered(&scene, &ani.phone), people);
     assert!(ani.baileys.leftover("undecryptable").is_empty(), "no session broke");
@@ -163,7 +165,7 @@ fn baileys_and_the_bot_answer_each_others_retry_receipts() {
     ani.register(&to, 3);
 
     ani.check(6);
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let people: Vec<String> = (0..4).map(|n| ani.customer.person(n).nik).collect();
     assert_eq!(registered(&scene, &ani.phone), people);
 }

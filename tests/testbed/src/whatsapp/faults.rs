@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 use wacore_binary::{Node, NodeContent};
 
 use super::accounts::{AccountId, DeviceAddress};
+use super::stanza::Stanza;
 use super::world::{Later, Peer, SocketId, World};
 
 /// Longest that a message is held back to be overtaken; then it is delivered anyway.
 const HELD_BACK: Duration = Duration::from_secs(2);
+
+/// Length of the MAC at the end of a Signal message.
+const MAC_BYTES: usize = 8;
 
 /// Faults active at once.
 const MAX_ACTIVE: usize = 64;
@@ -302,7 +306,9 @@ impl World {
             let companions: Vec<u16> = self.accounts[account].companions.keys().copied().collect();
             for device in companions {
                 let at = DeviceAddress { account, device };
-                let Some(companion) = self.companion(at).filter(|companion| companion.drained) else { continue };
+                let Some(companion) = self.companion(at).filter(|companion| companion.drained) else {
+                    continue;
+                };
                 for stanza in companion.queue.take_unwritten() {
                     self.write_to(at, stanza);
                 }
@@ -370,14 +376,50 @@ impl Child {
     }
 }
 
-/// Flips a bit near the end of each ciphertext: the MAC no longer fits.
+/// Flips a bit of each ciphertext's MAC.
 fn corrupt(stanza: &mut Node) {
     let Some(NodeContent::Nodes(children)) = &mut stanza.content else { return };
     for enc in children.iter_mut().filter(|child| child.tag == "enc") {
-        if let Some(NodeContent::Bytes(bytes)) = &mut enc.content
-            && let Some(byte) = bytes.iter_mut().nth_back(4)
-        {
+        let first_of_session = enc.attr("type").as_deref() == Some("pkmsg");
+        let Some(NodeContent::Bytes(bytes)) = &mut enc.content else { continue };
+        let end = if first_of_session { inner_message_end(bytes) } else { Some(bytes.len()) };
+        if let Some(byte) = end.and_then(|end| bytes.get_mut(end.checked_sub(MAC_BYTES)?)) {
             *byte ^= 1;
         }
     }
+}
+
+/// Where the signal message inside a pre-key signal message ends: field 4 of a protobuf that
+/// follows the version byte.
+fn inner_message_end(bytes: &[u8]) -> Option<usize> {
+    const MESSAGE: u64 = 4;
+    const VARINT: u64 = 0;
+    const DELIMITED: u64 = 2;
+    let mut at = 1;
+    loop {
+        let tag = varint(bytes, &mut at)?;
+        let value = varint(bytes, &mut at)?;
+        match tag & 7 {
+            VARINT => {}
+            DELIMITED => at = at.checked_add(usize::try_from(value).ok()?)?,
+            _ => return None,
+        }
+        if tag >> 3 == MESSAGE {
+            return (at <= bytes.len()).then_some(at);
+        }
+    }
+}
+
+/// Reads a protobuf varint at `at` and steps over it.
+fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
