@@ -7,11 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
+use async_trait::async_trait;
 use futures_lite::future::or;
+use wacore::net::{Transport, TransportEvent, TransportFactory};
 use wacore::store::DevicePropsOverride;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 use waproto::whatsapp::device_props::PlatformType;
+use whatsapp_rust::anyhow;
 use whatsapp_rust::bot::{Bot, BotBuilderError};
 use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
@@ -154,6 +157,22 @@ pub struct Settings {
     pub pair_with: Option<PhoneNumber>,
 }
 
+/// Opens sockets for the client. A new socket means that the last one is gone: whatsapp-rust says
+/// so itself only of losses that it did not bring about (not of a dead socket that it gives up,
+/// nor of `stream:error` 515).
+struct Dialler {
+    sockets: WebSocketFactory,
+    link: Link,
+}
+
+#[async_trait]
+impl TransportFactory for Dialler {
+    async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, Receiver<TransportEvent>)> {
+        self.link.set(false);
+        self.sockets.create_transport().await
+    }
+}
+
 /// Shared handle: is there a client, did WhatsApp acknowledge, is the line up.
 #[derive(Clone)]
 pub struct Connection {
@@ -221,7 +240,10 @@ impl Connection {
         loop {
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
-                .with_transport_factory(transport.clone())
+                .with_transport_factory(Dialler {
+                    sockets: transport.clone(),
+                    link: self.shared.link.clone(),
+                })
                 .with_http_client(http.clone())
                 .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())
@@ -361,9 +383,6 @@ impl EventHandler for Connection {
                 self.shared.acks.settle(&ack.id, said);
             }
             Event::Connected(_) => {
-                // A new line even if nobody said that the old one was lost: the library replaces a
-                // dead socket without a word.
-                self.shared.link.set(false);
                 self.shared.link.set(true);
                 self.tell(Notice::Online);
             }

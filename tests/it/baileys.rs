@@ -88,7 +88,7 @@ fn baileys_registers_people_by_phone_number_and_by_lid() {
         ani.register(to, n);
     }
     ani.check(6);
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let people: Vec<String> = (0..4).map(|n| ani.customer.person(n).nik).collect();
     assert_eq!(registered(&scene, &ani.phone), people, "all under the one phone number");
     assert_eq!(ani.phone.failed_decryptions(), 0);
@@ -127,7 +127,7 @@ fn baileys_and_the_bot_survive_each_others_reconnects() {
     ani.register(&to, 3);
 
     ani.check(6);
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let people: Vec<String> = (0..4).map(|n| ani.customer.person(n).nik).collect();
     assert_eq!(registered(&scene, &ani.phone), people);
     assert!(ani.baileys.leftover("undecryptable").is_empty(), "no session broke");
@@ -165,7 +165,7 @@ fn baileys_and_the_bot_answer_each_others_retry_receipts() {
     ani.register(&to, 3);
 
     ani.check(6);
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let people: Vec<String> = (0..4).map(|n| ani.customer.person(n).nik).collect();
     assert_eq!(registered(&scene, &ani.phone), people);
 }

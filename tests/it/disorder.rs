@@ -2,13 +2,17 @@
 //! the wrong moment: the right people are registered and every message gets its one answer.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use testbed::{Addressing, Child, Fault};
 
-use super::bot::{Bot, DEADLINE};
+use super::bot::Bot;
 use super::guest::{Guest, check};
-use super::scene::{Scene, wait_for};
+use super::scene::Scene;
 use super::seed;
+
+/// How long the bot waits for an ack on a connection that stands.
+const ACK_DEADLINE: Duration = Duration::from_secs(20);
 
 const CUSTOMERS: usize = 10;
 const REGISTRATIONS_EACH: usize = 5;
@@ -18,13 +22,6 @@ fn on_the_bot(scene: &Scene, fault: Fault) {
     scene.server.fault_on(scene.operator.number(), fault).expect("the fault is set");
 }
 
-/// Waits until the bot has printed `part` for the `times`th time.
-fn wait_for_lines(bot: &Bot, part: &str, times: usize) {
-    bot.wait_for(part, |lines| {
-        (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(())
-    });
-}
-
 /// A connection that broke by `fault` comes back, and what is said next is answered.
 fn comes_back_after(fault: Fault) {
     let scene = Scene::new();
@@ -32,7 +29,14 @@ fn comes_back_after(fault: Fault) {
     let mut ani = Guest::new(&scene, 0);
     on_the_bot(&scene, fault);
     ani.register_and_wait(&scene);
+    wait_until_online_again(&bot);
     check(&scene, bot, &mut [ani]);
+}
+
+/// Waits until the bot has logged in a second time.
+fn wait_until_online_again(bot: &Bot) {
+    let online = |line: &&String| line.contains("terhubung ke WhatsApp");
+    bot.wait_for("second login", |lines| (lines.iter().filter(online).count() >= 2).then_some(()));
 }
 
 #[test]
@@ -68,7 +72,7 @@ fn a_message_replayed_later_changes_nothing() {
     on_the_bot(&scene, Fault::Replay { id: id.clone() });
     ani.register_and_wait(&scene);
     // Nor when the bot has forgotten everything but its ledger.
-    drop(bot.terminate());
+    let _ = bot.terminate();
     on_the_bot(&scene, Fault::Replay { id });
     check(&scene, scene.run(), &mut [ani]);
 }
@@ -78,7 +82,7 @@ fn messages_that_waited_while_the_bot_was_off_are_all_answered() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut guests = [Guest::new(&scene, 0), Guest::new(&scene, 1)];
-    drop(bot.terminate());
+    let _ = bot.terminate();
     // What waits may be doubled and out of order as well.
     on_the_bot(&scene, Fault::Duplicate { count: Some(3) });
     for _ in 0..4 {
@@ -147,24 +151,29 @@ fn a_connection_that_drops_in_mid_conversation_loses_no_message_and_no_answer() 
     ani.register(&scene);
     on_the_bot(&scene, Fault::Drop);
     ani.register(&scene);
-    wait_for_lines(&bot, "connection: lost", 1);
+    bot.wait_for_line("connection: lost");
     ani.register_and_wait(&scene);
     on_the_bot(&scene, Fault::Drop);
     check(&scene, bot, &mut [ani]);
 }
 
 #[test]
-fn an_answer_whose_ack_is_lost_with_the_connection_is_sent_again_under_the_same_id() {
+fn an_answer_whose_ack_is_lost_with_the_connection_is_sent_again_at_once_under_the_same_id() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
-    on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
-    ani.register_and_wait(&scene);
-    assert_eq!(scene.server.resent(), 0);
-    on_the_bot(&scene, Fault::Drop);
-    ani.register_and_wait(&scene);
+    // whatsapp-rust announces only the first of these losses.
+    for (end, resent) in [(Fault::Drop, 1), (Fault::stream_error(515), 2)] {
+        on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+        ani.register_and_wait(&scene);
+        assert_eq!(scene.server.resent(), resent - 1);
+        let lost = Instant::now();
+        on_the_bot(&scene, end);
+        ani.register_and_wait(&scene);
+        assert_eq!(scene.server.resent(), resent);
+        assert!(lost.elapsed() < ACK_DEADLINE, "it was sent again after {:?}", lost.elapsed());
+    }
     check(&scene, bot, &mut [ani]);
-    assert_eq!(scene.server.resent(), 1);
 }
 
 #[test]
@@ -193,7 +202,7 @@ fn an_answer_that_whatsapp_refuses_for_good_is_given_up_visibly_and_the_next_one
     assert!(answer.contains(&ani.person(1).nama), "{answer}");
     assert_eq!(phone.shown().len(), 3, "two choices and the second registration");
 
-    drop(bot.terminate());
+    let _ = bot.terminate();
     let ledger = scene.home.ledger();
     assert_eq!(ledger.count("SELECT count(*) FROM registration"), 2, "both people are registered");
     assert_eq!(ledger.count("SELECT count(*) FROM outbox"), 1);
@@ -215,6 +224,7 @@ fn connections_handshakes_and_logins_that_fail_are_tried_again() {
     }
     on_the_bot(&scene, Fault::Drop);
     ani.register_and_wait(&scene);
+    wait_until_online_again(&bot);
     check(&scene, bot, &mut [ani]);
 }
 
@@ -226,6 +236,7 @@ fn a_handshake_that_stalls_is_given_up_and_tried_again() {
     scene.server.fault(Fault::StallHandshake { count: Some(1) }).expect("the fault is set");
     on_the_bot(&scene, Fault::Drop);
     ani.register_and_wait(&scene);
+    wait_until_online_again(&bot);
     check(&scene, bot, &mut [ani]);
 }
 
@@ -249,13 +260,15 @@ fn a_connection_that_is_dead_but_open_is_replaced() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
-    on_the_bot(&scene, Fault::Mute);
+    // The bot gets this message and waits in vain for the ack of its answer.
     ani.register(&scene);
+    on_the_bot(&scene, Fault::Mute);
     // Up to 30 s until the next ping, 20 s for its answer.
-    wait_for_lines(&bot, "connection: lost", 1);
+    bot.wait_for_line("dead socket");
     scene.server.clear_faults();
     ani.register_and_wait(&scene);
     check(&scene, bot, &mut [ani]);
+    assert!(scene.server.resent() > 0, "the answer without an ack was sent again");
 }
 
 #[test]
@@ -273,7 +286,6 @@ fn groups_statuses_newsletters_and_own_messages_are_ignored() {
         say(&scene.operator, &group, 1);
     }
     say(&budis, "status@broadcast", 2);
-    say(&scene.operator, "status@broadcast", 3);
     // The operator writes to itself and to people.
     say(&scene.operator, scene.operator.number(), 4);
     say(&scene.operator, budis.number(), 5);

@@ -80,7 +80,8 @@ pub fn wait_for_rows(supabase: &Supabase, sql: &str, expected: &str, bot: &Bot) 
     });
 }
 
-fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
+/// Looks until there is something to find; `None` when the deadline passes first.
+pub fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = clock::now() + DEADLINE;
     loop {
         if let Some(found) = found() {

@@ -62,8 +62,8 @@ impl World {
         if let Some(code) = self.faults.rejects_message(from.account) {
             return self.acknowledge(from, "message", &stanza, Some(code));
         }
-        let is_retry = stanza.child("participants").is_none()
-            && stanza.all("enc").any(|enc| enc.attr("count").is_some());
+        // Baileys adds `participants` for the same device.
+        let is_retry = stanza.all("enc").any(|enc| enc.attr("count").is_some());
         let first = self.companion(from).is_none_or(|companion| companion.first_sight(&id));
         if !first && !is_retry {
             self.relayed.resent += 1;
@@ -157,6 +157,7 @@ impl World {
                 // To exactly one device: a peer message or the answer to a retry receipt.
                 let jid = stanza.jid("participant").unwrap_or_else(|| chat.clone());
                 let Some(to) = self.device_of(&jid) else { bail!("a message is addressed to no device") };
+                parts.retain(|part| part.to != to);
                 parts.push(Part { to, encs: bare });
             }
         }
