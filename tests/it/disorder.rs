@@ -2,7 +2,9 @@
 //! the wrong moment: the right people are registered and every message gets its one answer.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use bot_kjp::clock;
 
 use testbed::{Addressing, Child, Fault};
 
@@ -167,7 +169,7 @@ fn an_answer_whose_ack_is_lost_with_the_connection_is_sent_again_at_once_under_t
         on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
         ani.register_and_wait(&scene);
         assert_eq!(scene.server.resent(), resent - 1);
-        let lost = Instant::now();
+        let lost = clock::now();
         on_the_bot(&scene, end);
         ani.register_and_wait(&scene);
         assert_eq!(scene.server.resent(), resent);
