@@ -1,7 +1,9 @@
 //! The real bot as a child process: its folder, its terminal, its ledger.
 
 use bot_kjp::clock;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -17,6 +19,21 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The bot built together with these tests: it accepts the test bed.
 pub const BOT: &str = env!("CARGO_BIN_EXE_bot-kjp");
+
+/// A bot's command line without its arguments. What the developer's shell has set does not leak
+/// into the bot, and the bot is killed when the thread that started it ends, however it ends: a
+/// test program that is killed leaves none behind.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
 
 /// A data folder with its configuration.
 pub struct Home {
@@ -52,16 +69,12 @@ impl Home {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BOT);
+        let mut command = command(BOT);
         command
             .args(arguments)
             .arg("--config")
             .arg(self.path().join("config.toml"))
-            .env_clear()
-            .envs(self.secrets.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .envs(self.secrets.iter().cloned());
         command
     }
 
@@ -220,4 +233,17 @@ impl Drop for Bot {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn a_bot_does_not_outlive_whoever_started_it() {
+    let server = WhatsApp::start(testbed::Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    let starter = || {
+        let bot = home.start(&["pair"]);
+        bot.wait_for_qr();
+        bot
+    };
+    let mut orphan = std::thread::scope(|scope| scope.spawn(starter).join().expect("the bot starts"));
+    assert_eq!(orphan.wait().signal(), Some(9), "{}", orphan.output());
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use testbed::{Options, WhatsApp};
 
-use super::bot::{BOT, Bot, Home};
+use super::bot::{BOT, Bot, Home, command};
 use super::scene::Scene;
 
 #[test]
@@ -99,9 +99,8 @@ fn with_config(text: &str) -> (i32, String) {
 }
 
 fn run(arguments: &[&str]) -> (i32, String) {
-    let mut command = std::process::Command::new(BOT);
-    command.args(arguments).env_clear().stdin(std::process::Stdio::null());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut command = command(BOT);
+    command.args(arguments);
     refused(Bot::start(command))
 }
 

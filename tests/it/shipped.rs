@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use testbed::{Options, WhatsApp};
 
-use super::bot::{Bot, Home};
+use super::bot::{Bot, Home, command};
 
 /// The shipped build refuses a server whose Noise certificate WhatsApp did not sign.
 ///
@@ -19,14 +19,8 @@ fn the_shipped_build_refuses_the_test_bed() {
     };
     let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
     let home = Home::new(&server);
-    let mut command = std::process::Command::new(shipped);
-    command
-        .args(["pair", "--config"])
-        .arg(home.path().join("config.toml"))
-        .env_clear()
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+    let mut command = command(shipped);
+    command.args(["pair", "--config"]).arg(home.path().join("config.toml"));
     let bot = Bot::start(command);
     bot.wait_for("certificate error", |lines| {
         lines.iter().any(|line| line.to_lowercase().contains("certificate")).then_some(())
