@@ -2,7 +2,7 @@
 
 use bot_kjp::clock;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,6 +13,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use testbed::WhatsApp;
 use testbed::bot::{DatabaseCopy, copy_database};
+
+use super::qr_camera;
 
 /// Longest wait for anything that the bot should do; a passing test never waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(90);
@@ -128,11 +130,19 @@ pub struct Bot {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// Every line that the bot has printed so far.
 #[derive(Default)]
 struct Screen {
-    lines: Mutex<Vec<String>>,
+    lines: Mutex<Lines>,
     printed: Condvar,
+}
+
+/// What the bot has printed so far.
+#[derive(Default)]
+struct Lines {
+    /// Both streams, as they came.
+    all: Vec<String>,
+    /// Standard output alone: a log line between two rows of a QR code would spoil it.
+    stdout: Vec<String>,
 }
 
 impl Bot {
@@ -141,21 +151,29 @@ impl Bot {
         let screen = Arc::new(Screen::default());
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let streams = [Box::new(stdout) as Box<dyn std::io::Read + Send>, Box::new(stderr)];
-        let readers = streams.map(|stream| {
+        let read = |stream: Box<dyn Read + Send>, is_stdout| {
             let screen = screen.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    screen.lines.lock().unwrap().push(line);
+                    let mut lines = screen.lines.lock().unwrap();
+                    if is_stdout {
+                        lines.stdout.push(line.clone());
+                    }
+                    lines.all.push(line);
                     screen.printed.notify_all();
                 }
             })
-        });
-        Self { child, screen, readers: readers.into() }
+        };
+        let readers = vec![read(Box::new(stdout), true), read(Box::new(stderr), false)];
+        Self { child, screen, readers }
     }
 
     /// Waits until `found` sees what it looks for in the lines printed so far.
     pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
+        self.look_for(what, |lines| found(&lines.all))
+    }
+
+    fn look_for<T>(&self, what: &str, mut found: impl FnMut(&Lines) -> Option<T>) -> T {
         let deadline = clock::now() + DEADLINE;
         let mut lines = self.screen.lines.lock().unwrap();
         loop {
@@ -163,7 +181,11 @@ impl Bot {
                 return value;
             }
             let left = deadline.saturating_duration_since(clock::now());
-            assert!(!left.is_zero(), "no {what} within {DEADLINE:?}; the bot printed:\n{}", lines.join("\n"));
+            assert!(
+                !left.is_zero(),
+                "no {what} within {DEADLINE:?}; the bot printed:\n{}",
+                lines.all.join("\n")
+            );
             lines = self.screen.printed.wait_timeout(lines, left).unwrap().0;
         }
     }
@@ -174,11 +196,21 @@ impl Bot {
 
     /// Reads the QR code off the terminal, as a phone's camera would.
     pub fn wait_for_qr(&self) -> String {
-        self.wait_for("QR code", super::qr_camera::read)
+        self.look_for("QR code", |lines| qr_camera::read(&lines.stdout))
+    }
+
+    /// The same, once the code is another one than `last`.
+    pub fn wait_for_qr_after(&self, last: &str) -> String {
+        self.look_for("next QR code", |lines| qr_camera::read(&lines.stdout).filter(|code| code != last))
+    }
+
+    /// The QR code on the terminal now.
+    pub fn qr(&self) -> Option<String> {
+        qr_camera::read(&self.screen.lines.lock().unwrap().stdout)
     }
 
     pub fn output(&self) -> String {
-        self.screen.lines.lock().unwrap().join("\n")
+        self.screen.lines.lock().unwrap().all.join("\n")
     }
 
     /// Everything that a bot which ended has printed.

@@ -44,8 +44,7 @@ fn the_qr_code_is_drawn_anew_when_it_rotates() {
     let mut pairing = home.start(&["pair"]);
     let first = pairing.wait_for_qr();
     // The first code of a set lives for a minute: the longest wait of all tests.
-    let second = pairing
-        .wait_for("second QR code", |lines| super::qr_camera::read(lines).filter(|code| *code != first));
+    let second = pairing.wait_for_qr_after(&first);
     operator.scan_qr(&second).expect("the phone accepts the second code");
     assert!(pairing.wait().success());
 }
