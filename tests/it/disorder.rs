@@ -9,7 +9,7 @@ use bot_kjp::clock;
 use testbed::{Addressing, Child, Fault};
 
 use super::bot::Bot;
-use super::guest::{Guest, check};
+use super::guest::{Guest, check, check_all_sent_once, wait_acknowledged};
 use super::scene::Scene;
 use super::seed;
 
@@ -48,7 +48,7 @@ fn messages_that_overtake_each_other_are_all_registered() {
     let mut ani = Guest::new(&scene, 0);
     on_the_bot(&scene, Fault::Reorder { count: Some(2) });
     let ids: Vec<String> = (0..4).map(|_| ani.register(&scene)).collect();
-    let ledger = check(&scene, bot, &mut [ani]);
+    let ledger = check_all_sent_once(&scene, bot, &mut [ani]);
     let arrived = ledger.texts("SELECT message_id FROM registration ORDER BY id");
     assert_eq!(arrived, [1, 0, 3, 2].map(|n: usize| ids[n].clone()), "they did overtake each other");
 }
@@ -62,7 +62,7 @@ fn a_message_delivered_twice_is_answered_once() {
     for _ in 0..3 {
         ani.register(&scene);
     }
-    check(&scene, bot, &mut [ani]);
+    check_all_sent_once(&scene, bot, &mut [ani]);
 }
 
 #[test]
@@ -74,9 +74,10 @@ fn a_message_replayed_later_changes_nothing() {
     on_the_bot(&scene, Fault::Replay { id: id.clone() });
     ani.register_and_wait(&scene);
     // Nor when the bot has forgotten everything but its ledger.
+    wait_acknowledged(&scene);
     let _ = bot.terminate();
     on_the_bot(&scene, Fault::Replay { id });
-    check(&scene, scene.run(), &mut [ani]);
+    check_all_sent_once(&scene, scene.run(), &mut [ani]);
 }
 
 #[test]
@@ -84,6 +85,7 @@ fn messages_that_waited_while_the_bot_was_off_are_all_answered() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut guests = [Guest::new(&scene, 0), Guest::new(&scene, 1)];
+    wait_acknowledged(&scene);
     let _ = bot.terminate();
     // What waits may be doubled and out of order as well.
     on_the_bot(&scene, Fault::Duplicate { count: Some(3) });
@@ -93,7 +95,7 @@ fn messages_that_waited_while_the_bot_was_off_are_all_answered() {
         }
     }
     assert!(scene.server.queue_len(scene.operator.number()).expect("a queue") >= 8);
-    check(&scene, scene.run(), &mut guests);
+    check_all_sent_once(&scene, scene.run(), &mut guests);
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn messages_that_whatsapp_held_back_are_answered_when_they_come() {
     }
     assert_eq!(scene.server.queue_len(scene.operator.number()).expect("a queue"), 3);
     scene.server.clear_faults();
-    check(&scene, bot, &mut [ani]);
+    check_all_sent_once(&scene, bot, &mut [ani]);
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn a_message_that_cannot_be_decrypted_is_asked_for_again_and_answered() {
         let id = ani.register_and_wait(&scene);
         assert!(ani.phone.asked_again(&id), "the bot asked for a retry");
     }
-    check(&scene, bot, &mut [ani]);
+    check_all_sent_once(&scene, bot, &mut [ani]);
 }
 
 #[test]
@@ -312,7 +314,7 @@ fn groups_statuses_newsletters_and_own_messages_are_ignored() {
     ani.register_and_wait(&scene);
     let operators = scene.operator.number();
     assert!(budis.shown().iter().all(|shown| shown.from != operators || !shown.text.contains("berhasil")));
-    check(&scene, bot, &mut [ani]);
+    check_all_sent_once(&scene, bot, &mut [ani]);
     assert_eq!(scene.home.ledger().count("SELECT count(DISTINCT sender) FROM inbound_message"), 1);
 }
 

@@ -211,6 +211,8 @@ fn the_same_message_again_changes_nothing() {
     // Whatever the repetition did, it did it before the next message is answered.
     scene.ask(&phone, "2");
     assert_eq!(phone.shown().len(), 4, "choice, place, registration, list: {:#?}", phone.shown());
+    // The server passes a repeated id on only once: the phone could not show a second answer.
+    assert_eq!(scene.server.resent(), 0, "no answer left the bot twice");
     assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
 }
 
