@@ -1,23 +1,144 @@
 //! `kill -9` at any moment: nothing lost, nothing twice, no session broken.
 
 use bot_kjp::clock;
-use std::collections::HashMap;
 use std::time::Duration;
 
 use testbed::customers::Customer;
 use testbed::{Handset, Options, Supabase, WhatsApp};
 
-use super::bot::Home;
-use super::scene::{wait_for, wait_for_rows};
-use super::seed;
+use super::bot::{Bot, DEADLINE, Home};
+use super::scene::{until, wait_for, wait_for_rows};
+use super::seed::{self, Random};
 
 const CUSTOMERS: usize = 20;
 const REGISTRATIONS_EACH: usize = 15;
 const KILLS: usize = 100;
 
-/// The bot lives at most so long before it is killed. Start, login and a few registrations take
-/// less, so the kills fall on every stage.
-const LONGEST_LIFE: Duration = Duration::from_millis(900);
+/// What each customer says: two choices, then one registration a message.
+const STEPS: usize = REGISTRATIONS_EACH + 2;
+
+/// How long most lives last: start, login and answer are of this order, so that a kill falls
+/// into them and not into the rest afterwards.
+const SHORT_LIFE: Duration = Duration::from_millis(150);
+
+/// Some lives last up to this long: the bot has time for much at once, and for its sync.
+const LONG_LIFE: Duration = Duration::from_millis(900);
+
+/// One life in so many is long.
+const LONG_ONE_IN: usize = 6;
+
+/// In all but one life of so many, the last message comes within [`LAST_WORD`] of the kill.
+const QUIET_END_ONE_IN: usize = 4;
+
+/// An answer takes about this long. Short times are drawn more often, so that half of the kills
+/// hit work on a faster machine too.
+const LAST_WORD: Duration = Duration::from_millis(20);
+
+/// Kills that must leave a message without its answer.
+const HITS: usize = 50;
+
+/// Kills that must do so in a life in which a message reached a bot that was online.
+const LIVE_HITS: usize = 25;
+
+/// A customer at work through the list of things to say.
+struct Writer {
+    customer: Customer,
+    phone: Handset,
+    /// Ids of what was said.
+    said: Vec<String>,
+}
+
+impl Writer {
+    fn say_next(&mut self, operator: &Handset) {
+        let text = match self.said.len() {
+            0 => "1".to_owned(),
+            1 => "3".to_owned(),
+            n => self.customer.registration_text(n - 2),
+        };
+        self.say(operator, &text);
+    }
+
+    fn say(&mut self, operator: &Handset, text: &str) {
+        self.said.push(self.phone.send_text(operator.number(), text).expect("the message is sent"));
+    }
+
+    fn is_answered(&self) -> bool {
+        self.phone.shown().len() >= self.said.len()
+    }
+}
+
+/// What the kills fell on.
+#[derive(Debug, Default)]
+struct Tally {
+    /// A message was said and not answered.
+    hits: usize,
+    /// … and one had been said while the bot was online.
+    live_hits: usize,
+    /// The bot was not online yet.
+    before_login: usize,
+}
+
+/// The scene of one bot that is killed again and again.
+struct Stage {
+    server: WhatsApp,
+    home: Home,
+    operator: Handset,
+    writers: Vec<Writer>,
+}
+
+impl Stage {
+    fn is_online(&self) -> bool {
+        self.server.wait_online(self.operator.number(), Duration::ZERO).is_ok()
+    }
+
+    /// Starts the bot, lets customers say `messages` at random moments of its life, kills it at
+    /// the end of it.
+    fn live_and_be_killed(&mut self, random: &mut Random, messages: usize, tally: &mut Tally) {
+        let longest = if random.below(LONG_ONE_IN) == 0 { LONG_LIFE } else { SHORT_LIFE };
+        let life = longest.mul_f64(random.fraction());
+        let mut moments: Vec<Duration> = (0..messages).map(|_| life.mul_f64(random.fraction())).collect();
+        moments.sort();
+        if random.below(QUIET_END_ONE_IN) != 0
+            && let Some(last) = moments.last_mut()
+        {
+            *last = life.saturating_sub(LAST_WORD.mul_f64(random.fraction().powi(2)));
+            moments.sort();
+        }
+        // Half of the lives are counted from the login, for however slow a machine logs in: the
+        // kill falls on start and backlog in the one half, on live messages in the other.
+        let after_login = random.below(2) == 0;
+
+        let bot = self.home.start(&["run"]);
+        if after_login {
+            self.server.wait_online(self.operator.number(), DEADLINE).expect("the bot comes online");
+        }
+        let born = clock::now();
+        let mut live = false;
+        for moment in moments {
+            std::thread::sleep((born + moment).saturating_duration_since(clock::now()));
+            live |= self.is_online();
+            self.somebody_says_more(random);
+        }
+        std::thread::sleep((born + life).saturating_duration_since(clock::now()));
+        let online = self.is_online();
+        let hit = self.writers.iter().any(|writer| !writer.is_answered());
+        bot.kill();
+
+        tally.hits += usize::from(hit);
+        tally.live_hits += usize::from(hit && live);
+        tally.before_login += usize::from(!online);
+        // The next life must not be taken for online by the socket of this one.
+        until(|| self.operator.companions_online().is_empty().then_some(()))
+            .expect("the server notices that the bot is gone");
+    }
+
+    fn somebody_says_more(&mut self, random: &mut Random) {
+        let mut unfinished: Vec<&mut Writer> =
+            self.writers.iter_mut().filter(|writer| writer.said.len() < STEPS).collect();
+        let n = random.below(unfinished.len());
+        unfinished[n].say_next(&self.operator);
+    }
+}
 
 #[test]
 fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
@@ -30,86 +151,60 @@ fn a_hundred_kills_lose_nothing_and_repeat_nothing() {
     supabase.apply(&home.output(&["schema"])).expect("the schema applies");
     let operator = server.phone("Operator").expect("a phone");
     home.pair(&operator);
-
-    let customers: Vec<(Customer, Handset)> = (0..CUSTOMERS)
+    let writers = (0..CUSTOMERS)
         .map(|n| {
             let customer = Customer::invented(n);
             let phone = server.phone(customer.name()).expect("a phone");
-            (customer, phone)
+            Writer { customer, phone, said: Vec::new() }
         })
         .collect();
+    let mut stage = Stage { server, home, operator, writers };
 
-    // Everything a customer says, in order: choose Foodstation, then one registration a message.
-    let script = |customer: &Customer, step: usize| match step {
-        0 => "1".to_owned(),
-        1 => "3".to_owned(),
-        n => customer.registration_text(n - 2),
-    };
-    let steps = REGISTRATIONS_EACH + 2;
-    let mut said: HashMap<usize, Vec<String>> = HashMap::new();
-    let mut next = [0; CUSTOMERS];
-
-    for _ in 0..KILLS {
-        let bot = home.start(&["run"]);
-        let life = LONGEST_LIFE.mul_f64(random.fraction());
-        let until = clock::now() + life;
-        // Some customers write at the start of each life, whatever state the bot is in.
-        for _ in 0..(CUSTOMERS * steps).div_ceil(KILLS) {
-            let waiting: Vec<usize> = (0..CUSTOMERS).filter(|&n| next[n] < steps).collect();
-            if waiting.is_empty() {
-                break;
-            }
-            let n = waiting[random.below(waiting.len())];
-            let (customer, phone) = &customers[n];
-            let id =
-                phone.send_text(operator.number(), &script(customer, next[n])).expect("the message is sent");
-            said.entry(n).or_default().push(id);
-            next[n] += 1;
-        }
-        std::thread::sleep(until.saturating_duration_since(clock::now()));
-        bot.kill();
+    let mut tally = Tally::default();
+    for kill in 0..KILLS {
+        // As even as whole messages allow: three or four in every life.
+        let said_by = |kills: usize| CUSTOMERS * STEPS * kills / KILLS;
+        stage.live_and_be_killed(&mut random, said_by(kill + 1) - said_by(kill), &mut tally);
     }
+    println!("of {KILLS} kills: {tally:?}");
+    assert!(tally.hits >= HITS, "too few kills fell on work: {tally:?}");
+    assert!(tally.live_hits >= LIVE_HITS, "too few kills fell on live messages: {tally:?}");
 
-    let bot = home.start(&["run"]);
-    for (n, (customer, phone)) in customers.iter().enumerate() {
-        for step in next[n]..steps {
-            let id =
-                phone.send_text(operator.number(), &script(customer, step)).expect("the message is sent");
-            said.entry(n).or_default().push(id);
-        }
-    }
+    let bot = stage.home.start(&["run"]);
     // A chat's answers come in order: whatever is answered too much comes before this one.
-    for (n, (_, phone)) in customers.iter().enumerate() {
-        let id = phone.send_text(operator.number(), "2").expect("the message is sent");
-        said.entry(n).or_default().push(id);
+    for writer in &mut stage.writers {
+        assert_eq!(writer.said.len(), STEPS, "everything was said during the kills");
+        writer.say(&stage.operator, "2");
     }
-    for (n, (_, phone)) in customers.iter().enumerate() {
-        wait_for(phone, |shown| (shown.len() >= said[&n].len()).then_some(()));
+    for writer in &stage.writers {
+        wait_for(&writer.phone, |_| writer.is_answered().then_some(()));
     }
-    wait_for_rows(&supabase, "SELECT count(*) FROM data_harian", &expected_rows(), &bot);
+    check(&stage, &supabase, bot);
+}
 
-    for (n, (customer, phone)) in customers.iter().enumerate() {
-        let answers = phone.shown().len();
-        assert_eq!(answers, said[&n].len(), "{}: one answer per message", customer.name());
-        assert!(phone.shown().iter().all(|shown| shown.copies == 1), "{}: none shown twice", customer.name());
+fn check(stage: &Stage, supabase: &Supabase, bot: Bot) {
+    let mut people: Vec<String> = stage
+        .writers
+        .iter()
+        .flat_map(|writer| (0..REGISTRATIONS_EACH).map(|n| writer.customer.person(n).nik))
+        .collect();
+    people.sort();
+    wait_for_rows(supabase, "SELECT count(*) FROM data_harian", &people.len().to_string(), &bot);
+
+    for Writer { customer, phone, said } in &stage.writers {
+        let shown = phone.shown();
+        assert_eq!(shown.len(), said.len(), "{}: one answer per message", customer.name());
+        assert!(shown.iter().all(|shown| shown.copies == 1), "{}: none shown twice", customer.name());
         assert_eq!(phone.failed_decryptions(), 0, "{}: every answer decrypted at once", customer.name());
-        for id in &said[&n] {
+        for id in said {
             assert!(!phone.asked_again(id), "{}: the bot decrypted every message at once", customer.name());
         }
     }
     let (status, _) = bot.terminate();
     assert!(status.success(), "{status}");
-    let ledger = home.ledger();
-    assert_eq!(ledger.count("SELECT count(*) FROM registration"), (CUSTOMERS * REGISTRATIONS_EACH) as i64);
-    assert_eq!(
-        ledger.count("SELECT count(DISTINCT no_ktp) FROM registration"),
-        (CUSTOMERS * REGISTRATIONS_EACH) as i64
-    );
+    let ledger = stage.home.ledger();
+    assert_eq!(ledger.texts("SELECT no_ktp FROM registration ORDER BY no_ktp"), people);
     assert_eq!(ledger.texts("PRAGMA integrity_check"), ["ok"]);
-    let stored = supabase.query("SELECT count(*), count(DISTINCT no_ktp) FROM data_harian").expect("rows");
-    assert_eq!(stored, [[expected_rows(), expected_rows()]]);
-}
-
-fn expected_rows() -> String {
-    (CUSTOMERS * REGISTRATIONS_EACH).to_string()
+    let stored = supabase.query("SELECT no_ktp FROM data_harian ORDER BY no_ktp").expect("rows");
+    assert_eq!(stored.concat(), people);
 }
