@@ -17,7 +17,7 @@ use testbed::bot::{DatabaseCopy, copy_database};
 use super::qr_camera;
 
 /// Longest wait for anything that the bot should do; a passing test never waits that long.
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The bot built together with these tests: it accepts the test bed.
 pub const BOT: &str = env!("CARGO_BIN_EXE_bot-kjp");
@@ -192,6 +192,12 @@ impl Bot {
 
     pub fn wait_for_line(&self, part: &str) -> String {
         self.wait_for(part, |lines| lines.iter().find(|line| line.contains(part)).cloned())
+    }
+
+    /// Waits until the bot has logged in a second time.
+    pub fn wait_until_online_again(&self) {
+        let online = |line: &&String| line.contains("terhubung ke WhatsApp");
+        self.wait_for("second login", |lines| (lines.iter().filter(online).count() >= 2).then_some(()));
     }
 
     /// Reads the QR code off the terminal, as a phone's camera would.

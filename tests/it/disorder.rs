@@ -8,7 +8,6 @@ use bot_kjp::clock;
 
 use testbed::{Addressing, Child, Fault};
 
-use super::bot::Bot;
 use super::guest::{Guest, check, check_all_sent_once, wait_acknowledged};
 use super::scene::Scene;
 use super::seed;
@@ -19,34 +18,12 @@ const ACK_DEADLINE: Duration = Duration::from_secs(20);
 const CUSTOMERS: usize = 10;
 const REGISTRATIONS_EACH: usize = 5;
 
-/// Puts a fault on the bot's account.
-fn on_the_bot(scene: &Scene, fault: Fault) {
-    scene.server.fault_on(scene.operator.number(), fault).expect("the fault is set");
-}
-
-/// A connection that broke by `fault` comes back, and what is said next is answered.
-fn comes_back_after(fault: Fault) {
-    let scene = Scene::new();
-    let bot = scene.run();
-    let mut ani = Guest::new(&scene, 0);
-    on_the_bot(&scene, fault);
-    ani.register_and_wait(&scene);
-    wait_until_online_again(&bot);
-    check(&scene, bot, &mut [ani]);
-}
-
-/// Waits until the bot has logged in a second time.
-fn wait_until_online_again(bot: &Bot) {
-    let online = |line: &&String| line.contains("terhubung ke WhatsApp");
-    bot.wait_for("second login", |lines| (lines.iter().filter(online).count() >= 2).then_some(()));
-}
-
 #[test]
 fn messages_that_overtake_each_other_are_all_registered() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
-    on_the_bot(&scene, Fault::Reorder { count: Some(2) });
+    scene.on_the_bot(Fault::Reorder { count: Some(2) });
     let ids: Vec<String> = (0..4).map(|_| ani.register(&scene)).collect();
     let ledger = check_all_sent_once(&scene, bot, &mut [ani]);
     let arrived = ledger.texts("SELECT message_id FROM registration ORDER BY id");
@@ -57,7 +34,7 @@ fn messages_that_overtake_each_other_are_all_registered() {
 fn a_message_delivered_twice_is_answered_once() {
     let scene = Scene::new();
     let bot = scene.run();
-    on_the_bot(&scene, Fault::Duplicate { count: None });
+    scene.on_the_bot(Fault::Duplicate { count: None });
     let mut ani = Guest::new(&scene, 0);
     for _ in 0..3 {
         ani.register(&scene);
@@ -71,12 +48,12 @@ fn a_message_replayed_later_changes_nothing() {
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
     let id = ani.register_and_wait(&scene);
-    on_the_bot(&scene, Fault::Replay { id: id.clone() });
+    scene.on_the_bot(Fault::Replay { id: id.clone() });
     ani.register_and_wait(&scene);
     // Nor when the bot has forgotten everything but its ledger.
     wait_acknowledged(&scene);
     let _ = bot.terminate();
-    on_the_bot(&scene, Fault::Replay { id });
+    scene.on_the_bot(Fault::Replay { id });
     check_all_sent_once(&scene, scene.run(), &mut [ani]);
 }
 
@@ -88,7 +65,7 @@ fn messages_that_waited_while_the_bot_was_off_are_all_answered() {
     wait_acknowledged(&scene);
     let _ = bot.terminate();
     // What waits may be doubled and out of order as well.
-    on_the_bot(&scene, Fault::Duplicate { count: Some(3) });
+    scene.on_the_bot(Fault::Duplicate { count: Some(3) });
     for _ in 0..4 {
         for guest in &mut guests {
             guest.register(&scene);
@@ -103,7 +80,7 @@ fn messages_that_whatsapp_held_back_are_answered_when_they_come() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
-    on_the_bot(&scene, Fault::HoldOffline);
+    scene.on_the_bot(Fault::HoldOffline);
     for _ in 0..3 {
         ani.register(&scene);
     }
@@ -117,11 +94,11 @@ fn a_message_that_cannot_be_decrypted_is_asked_for_again_and_answered() {
     let scene = Scene::new();
     let bot = scene.run();
     // The very first message sets up the session; it is spoiled like the later ones.
-    on_the_bot(&scene, Fault::Corrupt { count: Some(1) });
+    scene.on_the_bot(Fault::Corrupt { count: Some(1) });
     let mut ani = Guest::new(&scene, 0);
     // Twice: the repetition is spoiled too.
     for times in [1, 2] {
-        on_the_bot(&scene, Fault::Corrupt { count: Some(times) });
+        scene.on_the_bot(Fault::Corrupt { count: Some(times) });
         let id = ani.register_and_wait(&scene);
         assert!(ani.phone.asked_again(&id), "the bot asked for a retry");
     }
@@ -138,7 +115,7 @@ fn an_answer_that_cannot_be_decrypted_is_sent_again_when_the_phone_asks() {
     assert_eq!(ani.phone.failed_decryptions(), 1);
 
     // The phone forgets its sessions between the message and the answer, as by a reinstallation.
-    on_the_bot(&scene, Fault::HoldOffline);
+    scene.on_the_bot(Fault::HoldOffline);
     ani.register(&scene);
     ani.phone.forget_sessions(scene.operator.number()).expect("the sessions are forgotten");
     scene.server.clear_faults();
@@ -153,11 +130,11 @@ fn a_connection_that_drops_in_mid_conversation_loses_no_message_and_no_answer() 
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
     ani.register(&scene);
-    on_the_bot(&scene, Fault::Drop);
+    scene.on_the_bot(Fault::Drop);
     ani.register(&scene);
     bot.wait_for_line("connection: lost");
     ani.register_and_wait(&scene);
-    on_the_bot(&scene, Fault::Drop);
+    scene.on_the_bot(Fault::Drop);
     check(&scene, bot, &mut [ani]);
 }
 
@@ -168,11 +145,11 @@ fn an_answer_whose_ack_is_lost_with_the_connection_is_sent_again_at_once_under_t
     let mut ani = Guest::new(&scene, 0);
     // whatsapp-rust announces only the first of these losses.
     for (end, resent) in [(Fault::Drop, 1), (Fault::stream_error(515), 2)] {
-        on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+        scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: Some(1) });
         ani.register_and_wait(&scene);
         assert_eq!(scene.server.resent(), resent - 1);
         let lost = clock::now();
-        on_the_bot(&scene, end);
+        scene.on_the_bot(end);
         ani.register_and_wait(&scene);
         assert_eq!(scene.server.resent(), resent);
         assert!(lost.elapsed() < ACK_DEADLINE, "it was sent again after {:?}", lost.elapsed());
@@ -185,7 +162,7 @@ fn an_answer_whose_ack_never_comes_is_sent_again_under_the_same_id() {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
-    on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+    scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: Some(1) });
     ani.register_and_wait(&scene);
     // The next answer waits its turn until the bot's patience with the first one ends.
     ani.register_and_wait(&scene);
@@ -199,7 +176,7 @@ fn an_answer_that_whatsapp_refuses_for_good_is_given_up_visibly_and_the_next_one
     let bot = scene.run();
     let (ani, phone) = scene.customer(0);
     scene.choose_foodstation(&phone);
-    on_the_bot(&scene, Fault::RejectMessages { code: 463, count: Some(1) });
+    scene.on_the_bot(Fault::RejectMessages { code: 463, count: Some(1) });
     scene.say(&phone, &ani.registration_text(0));
     bot.wait_for_line("given up");
     let answer = scene.ask(&phone, &ani.registration_text(1));
@@ -226,9 +203,9 @@ fn connections_handshakes_and_logins_that_fail_are_tried_again() {
     ] {
         scene.server.fault(fault).expect("the fault is set");
     }
-    on_the_bot(&scene, Fault::Drop);
+    scene.on_the_bot(Fault::Drop);
     ani.register_and_wait(&scene);
-    wait_until_online_again(&bot);
+    bot.wait_until_online_again();
     check(&scene, bot, &mut [ani]);
 }
 
@@ -238,25 +215,10 @@ fn a_handshake_that_stalls_is_given_up_and_tried_again() {
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
     scene.server.fault(Fault::StallHandshake { count: Some(1) }).expect("the fault is set");
-    on_the_bot(&scene, Fault::Drop);
+    scene.on_the_bot(Fault::Drop);
     ani.register_and_wait(&scene);
-    wait_until_online_again(&bot);
+    bot.wait_until_online_again();
     check(&scene, bot, &mut [ani]);
-}
-
-#[test]
-fn the_bot_comes_back_after_stream_error_515() {
-    comes_back_after(Fault::stream_error(515));
-}
-
-#[test]
-fn the_bot_comes_back_after_stream_error_503() {
-    comes_back_after(Fault::stream_error(503));
-}
-
-#[test]
-fn the_bot_comes_back_half_a_minute_after_another_client_replaced_it() {
-    comes_back_after(Fault::replaced());
 }
 
 #[test]
@@ -265,9 +227,9 @@ fn a_connection_that_is_dead_but_open_is_replaced() {
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
     // The bot still waits for the ack of this answer when the line goes dead.
-    on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+    scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: Some(1) });
     ani.register_and_wait(&scene);
-    on_the_bot(&scene, Fault::Mute);
+    scene.on_the_bot(Fault::Mute);
     // Up to 30 s until the next ping, 20 s for its answer.
     bot.wait_for_line("dead socket");
     scene.server.clear_faults();
@@ -309,7 +271,7 @@ fn groups_statuses_newsletters_and_own_messages_are_ignored() {
         child: Some(Child { tag: "plaintext".into(), attrs: BTreeMap::new(), text: Some("\n\u{1}1".into()) }),
         close: false,
     };
-    on_the_bot(&scene, newsletter);
+    scene.on_the_bot(newsletter);
 
     ani.register_and_wait(&scene);
     let operators = scene.operator.number();
@@ -329,11 +291,11 @@ fn any_mixture_of_faults_ends_in_the_right_registrations() {
     while !left.is_empty() {
         let guest = left.swap_remove(random.below(left.len()));
         match random.below(12) {
-            0..3 => on_the_bot(&scene, Fault::Duplicate { count: Some(1) }),
-            3..5 => on_the_bot(&scene, Fault::Reorder { count: Some(1) }),
-            5..7 => on_the_bot(&scene, Fault::Corrupt { count: Some(1) }),
-            7 => on_the_bot(&scene, Fault::SwallowAcks { class: "message".into(), count: Some(1) }),
-            8 => on_the_bot(&scene, Fault::Drop),
+            0..3 => scene.on_the_bot(Fault::Duplicate { count: Some(1) }),
+            3..5 => scene.on_the_bot(Fault::Reorder { count: Some(1) }),
+            5..7 => scene.on_the_bot(Fault::Corrupt { count: Some(1) }),
+            7 => scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: Some(1) }),
+            8 => scene.on_the_bot(Fault::Drop),
             9 => scene
                 .server
                 .fault_on(guests[guest].phone.number(), Fault::Corrupt { count: Some(1) })

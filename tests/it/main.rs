@@ -4,6 +4,7 @@ mod baileys;
 mod bot;
 mod demo;
 mod disorder;
+mod ends;
 mod guest;
 mod kill;
 mod main_job;

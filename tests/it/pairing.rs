@@ -62,9 +62,7 @@ fn logged_out_from_the_phone_it_says_so_keeps_all_data_and_pairs_again() {
     let qr = bot.wait_for_qr();
     assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
     scene.operator.scan_qr(&qr).expect("the phone accepts the new code");
-    bot.wait_for("second login", |lines| {
-        (lines.iter().filter(|line| line.contains("terhubung")).count() >= 2).then_some(())
-    });
+    bot.wait_until_online_again();
     let answer = scene.ask(&phone, "2");
     assert!(answer.contains(&ani.person(0).nama), "{answer}");
 }

@@ -4,7 +4,7 @@ use bot_kjp::clock;
 use std::time::Duration;
 
 use testbed::customers::Customer;
-use testbed::{Handset, Options, Shown, Supabase, WhatsApp};
+use testbed::{Fault, Handset, Options, Shown, Supabase, WhatsApp};
 
 use super::bot::{Bot, DEADLINE, Home};
 
@@ -31,6 +31,11 @@ impl Scene {
 
     pub fn run(&self) -> Bot {
         self.home.start(&["run"])
+    }
+
+    /// Puts a fault on the bot's account.
+    pub fn on_the_bot(&self, fault: Fault) {
+        self.server.fault_on(self.operator.number(), fault).expect("the fault is set");
     }
 
     /// The `n`th invented customer with a phone of their own.

@@ -1,0 +1,188 @@
+//! The ends of a connection that WhatsApp brings about: what the bot says, and that it comes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bot_kjp::clock;
+use testbed::{Child, Fault};
+
+use super::guest::{Guest, check};
+use super::scene::{Scene, until};
+
+/// How long the bot waits after a refusal that names no time.
+const RETRY: Duration = Duration::from_secs(60);
+
+fn attributes(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// The next login is answered with `<failure reason>`.
+fn failure(reason: u16, attrs: &[(&str, &str)]) -> Fault {
+    Fault::FailLogin { reason, attrs: attributes(attrs), count: Some(1) }
+}
+
+/// A stanza from the server, which does not hang up after it.
+fn stanza(tag: &str, attrs: &[(&str, &str)], child: Option<&str>) -> Fault {
+    let child = child.map(|tag| Child { tag: tag.into(), attrs: BTreeMap::new(), text: None });
+    Fault::Send { tag: tag.into(), attrs: attributes(attrs), child, close: false }
+}
+
+/// What is said when the connection is ended by `fault` is answered on the next one.
+fn comes_back_after(fault: Fault) {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    scene.on_the_bot(fault);
+    ani.register(&scene);
+    bot.wait_until_online_again();
+    check(&scene, bot, &mut [ani]);
+}
+
+/// The bot's next login is refused: it says so, stays away for `pause` and comes back.
+fn waits_after(refusal: Fault, sentence: &str, pause: Duration) {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    scene.on_the_bot(refusal);
+    scene.on_the_bot(Fault::Drop);
+    bot.wait_for_line(sentence);
+    let refused = clock::now();
+    ani.register(&scene);
+    bot.wait_until_online_again();
+    // What the bot prints is read a moment after it happened, at either end.
+    let away = refused.elapsed() + Duration::from_secs(1);
+    assert!(away >= pause, "{sentence}: back after {away:?}");
+    check(&scene, bot, &mut [ani]);
+}
+
+/// The session is void: the bot says so, keeps what it has, offers a code and serves again.
+fn pairs_again_after(end: &[Fault]) {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let (ani, phone) = scene.customer(0);
+    scene.choose_foodstation(&phone);
+    scene.ask(&phone, &ani.registration_text(0));
+    for fault in end {
+        scene.on_the_bot(fault.clone());
+    }
+    bot.wait_for_line("dikeluarkan");
+    let qr = bot.wait_for_qr();
+    let registered = || scene.home.ledger().count("SELECT count(*) FROM registration");
+    assert_eq!(registered(), 1, "the registration is kept");
+    scene.operator.scan_qr(&qr).expect("the phone accepts the new code");
+    bot.wait_until_online_again();
+    let answer = scene.ask(&phone, &ani.registration_text(1));
+    assert!(answer.contains(&ani.person(1).nama), "{answer}");
+    assert_eq!(registered(), 2);
+}
+
+/// The waits of a minute pass at the same time.
+#[test]
+fn whatsapp_that_refuses_the_login_is_asked_again_when_it_has_had_its_pause() {
+    // Longer than the usual pause, so that the ban and not the habit decides.
+    let ban = Duration::from_secs(65);
+    let banned = failure(402, &[("code", "101"), ("expire", "65")]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| waits_after(banned, "diblokir sementara oleh WhatsApp", ban));
+        for reason in [409, 429, 499] {
+            scope.spawn(move || waits_after(failure(reason, &[]), "menolak sambungan", RETRY));
+        }
+    });
+}
+
+#[test]
+fn a_bot_that_is_outdated_says_so_and_looks_for_the_version_again() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let looked_up = || {
+        let sql = "SELECT json_extract(body, '$.app_version_last_fetched_ms') FROM wa_device";
+        scene.home.ledger().count(sql)
+    };
+    until(|| (looked_up() > 0).then_some(())).expect("the version was looked up");
+    scene.on_the_bot(failure(405, &[]));
+    scene.on_the_bot(Fault::Drop);
+    bot.wait_for_line("menolak versi bot ini");
+    until(|| (looked_up() == 0).then_some(())).expect("the version is forgotten");
+    ani.register(&scene);
+    // It would try again in a quarter of an hour; whoever updates it does not wait so long.
+    let (status, took) = bot.terminate();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(2), "SIGTERM took {took:?}");
+    let bot = scene.run();
+    ani.wait_answered();
+    until(|| (looked_up() > 0).then_some(())).expect("the version was looked up again");
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_login_refused_as_logged_out_keeps_all_data_and_offers_a_code() {
+    pairs_again_after(&[failure(401, &[]), Fault::Drop]);
+}
+
+#[test]
+fn stream_error_516_keeps_all_data_and_offers_a_code() {
+    pairs_again_after(&[stanza("stream:error", &[("code", "516")], None)]);
+}
+
+#[test]
+fn the_bot_comes_back_after_stream_error_515() {
+    comes_back_after(Fault::stream_error(515));
+}
+
+#[test]
+fn the_bot_comes_back_after_stream_error_503() {
+    comes_back_after(Fault::stream_error(503));
+}
+
+#[test]
+fn the_bot_comes_back_after_stream_error_429() {
+    comes_back_after(Fault::stream_error(429));
+}
+
+#[test]
+fn the_bot_comes_back_after_stream_error_429_though_whatsapp_does_not_hang_up() {
+    comes_back_after(stanza("stream:error", &[("code", "429")], None));
+}
+
+#[test]
+fn the_bot_comes_back_half_a_minute_after_another_client_replaced_it() {
+    comes_back_after(Fault::replaced());
+}
+
+#[test]
+fn the_bot_comes_back_after_a_stream_that_was_not_well_formed() {
+    comes_back_after(stanza("stream:error", &[], Some("xml-not-well-formed")));
+}
+
+#[test]
+fn the_bot_comes_back_after_the_end_of_the_stream() {
+    comes_back_after(stanza("xmlstreamend", &[], None));
+}
+
+#[test]
+fn a_connection_whose_pings_are_not_answered_is_replaced() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    scene.on_the_bot(Fault::IgnorePings);
+    // Up to 30 s until the next ping, 20 s for its answer.
+    bot.wait_until_online_again();
+    scene.server.clear_faults();
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_question_that_whatsapp_never_answers_does_not_keep_back_an_answer_for_good() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    // To write to somebody new, the bot asks which devices they have.
+    scene.on_the_bot(Fault::Iq { xmlns: "usync".into(), code: None, count: Some(1) });
+    let mut budi = Guest::new(&scene, 1);
+    bot.wait_for_line("not acknowledged, sent again later");
+    budi.register_and_wait(&scene);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani, budi]);
+}
