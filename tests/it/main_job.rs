@@ -6,7 +6,10 @@ use testbed::{Addressing, Options, SendAs, Supabase, WhatsApp};
 use waproto::whatsapp as wa;
 
 use super::bot::Home;
-use super::scene::{Scene, wait_for, wait_for_rows};
+use super::scene::{Scene, until, wait_for, wait_for_rows};
+
+/// One-time keys that the bot keeps at WhatsApp: each first message of a customer takes one.
+const PRE_KEYS: usize = 50;
 
 #[test]
 fn a_message_becomes_a_registration_in_sqlite_and_in_postgresql() {
@@ -214,6 +217,22 @@ fn the_same_message_again_changes_nothing() {
     // The server passes a repeated id on only once: the phone could not show a second answer.
     assert_eq!(scene.server.resent(), 0, "no answer left the bot twice");
     assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
+}
+
+#[test]
+fn more_new_customers_than_the_bot_has_pre_keys_are_all_served_and_the_keys_refilled() {
+    let scene = Scene::new();
+    let _bot = scene.run();
+    let made = || scene.home.ledger().count("SELECT max(id) FROM wa_prekey WHERE uploaded = 1");
+    assert_eq!(made(), PRE_KEYS as i64, "no more were uploaded at first");
+    let (_, phones): (Vec<_>, Vec<_>) = (0..PRE_KEYS + 10).map(|n| scene.customer(n)).unzip();
+    for phone in &phones {
+        scene.say(phone, "1");
+    }
+    for phone in &phones {
+        scene.answer_after(phone, 0);
+    }
+    until(|| (made() > PRE_KEYS as i64).then_some(())).expect("WhatsApp has further keys");
 }
 
 #[test]
