@@ -6,7 +6,7 @@ use testbed::{Addressing, Options, SendAs, Supabase, WhatsApp};
 use waproto::whatsapp as wa;
 
 use super::bot::Home;
-use super::scene::{Scene, until, wait_for, wait_for_rows};
+use super::scene::{Scene, enough_of_today, until, wait_for, wait_for_rows};
 
 /// One-time keys that the bot keeps at WhatsApp: each first message of a customer takes one.
 const PRE_KEYS: usize = 50;
@@ -64,6 +64,7 @@ fn several_people_in_one_message_get_a_verdict_each() {
 
 #[test]
 fn two_messages_that_race_for_one_nik_give_one_registration_and_one_refusal() {
+    enough_of_today();
     let scene = Scene::new();
     let _bot = scene.run();
     let (ani, ani_phone) = scene.customer(0);

@@ -3,7 +3,7 @@
 use testbed::{Options, WhatsApp};
 
 use super::bot::Home;
-use super::scene::Scene;
+use super::scene::{Scene, enough_of_today};
 
 #[test]
 fn the_eight_letter_code_pairs_as_well_as_the_qr_code() {
@@ -51,6 +51,7 @@ fn the_qr_code_is_drawn_anew_when_it_rotates() {
 
 #[test]
 fn logged_out_from_the_phone_it_says_so_keeps_all_data_and_pairs_again() {
+    enough_of_today();
     let scene = Scene::new();
     let bot = scene.run();
     let (ani, phone) = scene.customer(0);

@@ -69,6 +69,18 @@ impl Scene {
     }
 }
 
+/// Waits past midnight in Jakarta when it is near, in tests whose messages must fall on one day.
+pub fn enough_of_today() {
+    const DAY: i64 = 24 * 3600;
+    /// 00:00 WIB is 17:00 UTC.
+    const MIDNIGHT: i64 = 17 * 3600;
+    /// Longer than any of these tests takes.
+    const ENOUGH: i64 = 2 * 60;
+    while (MIDNIGHT - clock::unix_seconds()).rem_euclid(DAY) < ENOUGH {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 /// Waits until `found` sees what it looks for among the messages that the phone shows.
 pub fn wait_for<T>(phone: &Handset, found: impl Fn(&[Shown]) -> Option<T>) -> T {
     until(|| found(&phone.shown())).unwrap_or_else(|| {
