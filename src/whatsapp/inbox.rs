@@ -2,12 +2,14 @@
 //!
 //! whatsapp-rust calls [`Hook::on_messages`] before it acknowledges anything. The hook puts the
 //! messages that concern us into a bounded queue and waits until the desk has made their effects
-//! durable. While the queue is full the hook waits, so whatsapp-rust stops reading its socket and
-//! WhatsApp keeps the rest.
+//! durable. While the queue is full the hook waits, and so does the chat that it was called for.
+//! The offline queue then stays with WhatsApp, which sends it in bounded batches. Live messages do
+//! not: whatsapp-rust 0.7 goes on reading and queues them per chat, as many as people can type.
 
 use std::sync::Arc;
 
 use async_channel::Receiver;
+use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 use wacore_binary::{Jid, Server};
 use whatsapp_rust::types::durability_hook::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
@@ -15,20 +17,28 @@ use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 use super::content;
 use super::session_store::SessionStore;
 use crate::desk::{self, Content};
+use crate::executor::Executor;
 use crate::ledger::LedgerError;
 use crate::ledger::registration::Sender;
 use crate::personal::PhoneNumber;
+use crate::registration::text;
+
+/// Longest name of a sender that is kept, in characters. WhatsApp lets people type 25.
+const PUSH_NAME_MAX_CHARS: usize = 80;
 
 /// One message of a customer.
 #[derive(Clone)]
 pub struct Incoming {
     /// JID to which the answer goes.
     pub chat: String,
+    /// JID that the message came from. The same at every delivery of the message, whatever is known
+    /// about the person behind it by then, so it is part of every key.
+    pub from: String,
     /// Who wrote; stays the same when WhatsApp switches a chat between its two kinds of address.
     pub sender: Sender,
-    /// Unique together with chat and sender.
+    /// Unique together with chat and from.
     pub message_id: String,
-    /// The sender's own name on WhatsApp, if it was sent.
+    /// The sender's own name on WhatsApp, if it was sent, cleaned and cut.
     pub push_name: Option<String>,
     pub message: desk::Message,
 }
@@ -66,7 +76,13 @@ pub struct Hook {
 #[async_trait::async_trait]
 impl InboundDurabilityHook for Hook {
     async fn on_messages(&self, _client: Arc<Client>, batch: &[InboundMessage]) -> anyhow::Result<()> {
-        let messages: Vec<_> = batch.iter().filter_map(|message| self.incoming(message)).collect();
+        self.take(batch.iter().filter_map(|message| self.incoming(message)).collect()).await
+    }
+}
+
+impl Hook {
+    /// Returns when the effects of the messages are durable.
+    async fn take(&self, messages: Vec<Incoming>) -> anyhow::Result<()> {
         if messages.is_empty() {
             return Ok(());
         }
@@ -83,9 +99,7 @@ impl InboundDurabilityHook for Hook {
             })?
             .map_err(anyhow::Error::new)
     }
-}
 
-impl Hook {
     /// `None` for what is nobody's registration: own messages, groups, status, broadcasts and
     /// newsletters, and messages without content such as key distributions and receipts.
     fn incoming(&self, message: &InboundMessage) -> Option<Incoming> {
@@ -99,9 +113,10 @@ impl Hook {
         }
         Some(Incoming {
             chat: source.chat.to_non_ad_string(),
+            from: source.sender.to_non_ad_string(),
             sender: self.sender(&source.sender, source.sender_alt.as_ref()),
             message_id: message.info.id.to_string(),
-            push_name: Some(message.info.push_name.clone()).filter(|name| !name.is_empty()),
+            push_name: push_name(&message.info.push_name),
             message: desk::Message { at: message.info.timestamp.timestamp(), content },
         })
     }
@@ -121,6 +136,52 @@ impl Hook {
             }
         }
     }
+}
+
+/// Takes in what the operator's own phone handed over because this device could not decrypt it: the
+/// sender did not know this device yet, or never answered the retry receipt.
+///
+/// whatsapp-rust calls no hook for these and has acknowledged them, so a crash in the milliseconds
+/// until the commit loses one. Whatever comes twice is known by its key. At most as many tasks at
+/// once as whatsapp-rust asks the phone for messages.
+pub struct PhoneRecoveries {
+    pub hook: Hook,
+    pub executor: Executor,
+}
+
+impl EventHandler for PhoneRecoveries {
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[EventKind::Messages])
+    }
+
+    fn handle_event(&self, event: Arc<Event>) {
+        let Event::Messages(batch) = &*event else { return };
+        if batch.hook_committed {
+            return;
+        }
+        let recovered: Vec<_> = batch
+            .iter()
+            .filter(|message| message.info.unavailable_request_id.is_some())
+            .filter_map(|message| self.hook.incoming(message))
+            .collect();
+        if recovered.is_empty() {
+            return;
+        }
+        let hook = self.hook.clone();
+        self.executor
+            .spawn(async move {
+                if let Err(error) = hook.take(recovered).await {
+                    log::error!("inbox: a message that the phone handed over was lost: {error}");
+                }
+            })
+            .detach();
+    }
+}
+
+/// The name that a sender chose, as harmless as the text of a message.
+fn push_name(name: &str) -> Option<String> {
+    let name: String = text::inline(name).chars().take(PUSH_NAME_MAX_CHARS).collect();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// A chat with one person, by phone number or LID.
