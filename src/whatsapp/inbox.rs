@@ -188,3 +188,85 @@ fn push_name(name: &str) -> Option<String> {
 fn is_person(chat: &Jid) -> bool {
     matches!(chat.server, Server::Pn | Server::Lid) && !chat.user.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::ledger::Database;
+    use wacore::types::events::{BatchOrigin, MessageBatch};
+    use wacore::types::message::{MessageInfo, MessageSource};
+    use waproto::whatsapp as wa;
+
+    const ANI: &str = "6280000000001@s.whatsapp.net";
+
+    fn message(id: &str, from: &str, recovered: bool) -> InboundMessage {
+        let source = MessageSource {
+            chat: from.parse().unwrap(),
+            sender: from.parse().unwrap(),
+            ..MessageSource::default()
+        };
+        let info = MessageInfo {
+            source,
+            id: id.into(),
+            push_name: format!("Ani\0{}", "i".repeat(200)),
+            unavailable_request_id: recovered.then(|| "REQUEST".to_owned()),
+            ..MessageInfo::default()
+        };
+        let text = wa::Message { conversation: Some("1".into()), ..wa::Message::default() };
+        InboundMessage::builder().message(Arc::new(text)).info(Arc::new(info)).build()
+    }
+
+    fn event(messages: Vec<InboundMessage>, hook_committed: bool) -> Arc<Event> {
+        let batch = MessageBatch::builder()
+            .messages(messages.into())
+            .origin(BatchOrigin::Live)
+            .hook_committed(hook_committed)
+            .build();
+        Arc::new(Event::Messages(batch))
+    }
+
+    #[test]
+    fn what_only_the_operators_phone_could_decrypt_is_taken_in() {
+        let executor = crate::executor::new();
+        let (hook, deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let recoveries = PhoneRecoveries { hook, executor };
+        smol::block_on(executor.run(async {
+            recoveries.handle_event(event(vec![message("HOOK", ANI, false)], true));
+            recoveries.handle_event(event(
+                vec![message("NEWSLETTER", "120363000000000001@newsletter", false)],
+                false,
+            ));
+            recoveries.handle_event(event(vec![message("PDO", ANI, true)], false));
+            let delivery = deliveries.recv().await.unwrap();
+            let [incoming] = &delivery.messages[..] else { panic!("one message") };
+            assert_eq!((incoming.message_id.as_str(), incoming.from.as_str()), ("PDO", ANI));
+            delivery.finish(Ok(()));
+            assert!(deliveries.is_empty(), "whatever the hook gets comes by the hook");
+        }));
+    }
+
+    #[test]
+    fn a_senders_own_name_is_cleaned_and_bounded() {
+        let (hook, _deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let name = hook.incoming(&message("M", ANI, false)).unwrap().push_name.unwrap();
+        assert!(name.starts_with("Ani i"), "{name:?}");
+        assert_eq!(name.chars().count(), PUSH_NAME_MAX_CHARS);
+        assert_eq!(push_name(" \u{200B}\0"), None);
+    }
+
+    #[test]
+    fn the_key_of_a_message_does_not_depend_on_what_is_known_of_its_sender() {
+        let (hook, _deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let lid = "100000000000001@lid";
+        let unknown = message("M", lid, false);
+        let mut known = message("M", lid, false);
+        let info = Arc::make_mut(&mut known.info);
+        info.source.sender_alt = Some(ANI.parse().unwrap());
+        let (unknown, known) = (hook.incoming(&unknown).unwrap(), hook.incoming(&known).unwrap());
+        assert_ne!(unknown.sender, known.sender);
+        let keys: HashSet<_> = [unknown, known].map(|m| (m.chat, m.from, m.message_id)).into();
+        assert_eq!(keys.len(), 1);
+    }
+}

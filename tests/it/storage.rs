@@ -1,4 +1,4 @@
-//! A disk that refuses to write for a while: nothing is lost, and the bot goes on by itself.
+//! Disks that refuse to write: nothing is lost, and the bot goes on by itself.
 
 use std::process::{Command, Stdio};
 
@@ -9,10 +9,15 @@ use super::scene::{Scene, until};
 /// A bot that goes on when the kernel refuses a file that grows too long, as on a full disk. There,
 /// no signal comes with it.
 fn run_where_the_disk_can_fill(scene: &Scene) -> Bot {
+    run_by(scene, "trap '' XFSZ; exec \"$0\" \"$@\"")
+}
+
+/// Runs the bot by a line of shell, in which it is `"$0" "$@"`.
+fn run_by(scene: &Scene, shell: &str) -> Bot {
     let plain = scene.home.command(&["run"]);
     let mut command = Command::new("/bin/sh");
     command
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .args(["-c", shell])
         .arg(plain.get_program())
         .args(plain.get_args())
         .env_clear()
@@ -68,4 +73,13 @@ fn a_kill_while_the_disk_refuses_loses_nothing() {
     bot.wait_for_line("not written, tried again until it is");
     bot.kill();
     check(&scene, scene.run(), &mut [ani]);
+}
+
+#[test]
+fn a_full_log_does_not_stop_the_bot() {
+    let scene = Scene::new();
+    let bot = run_by(&scene, "exec \"$0\" \"$@\" 2>/dev/full");
+    let mut ani = Guest::new(&scene, 0);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
 }
