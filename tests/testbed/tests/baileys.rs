@@ -197,17 +197,24 @@ fn delayed_duplicated_and_overtaken_messages_arrive_as_commanded() {
     baileys.wait("message", |message| message["id"] == *late).unwrap();
     assert!(sent_at.elapsed() >= Duration::from_millis(300));
     ani.wait_delivered(&late, PATIENCE).unwrap();
+    for copy in ["the first", "the second"] {
+        baileys.wait("stanza", |stanza| stanza["id"] == *late).expect(copy);
+    }
     server.clear_faults();
 
     server.fault_on(budi.number(), Fault::HoldOffline).unwrap();
+    server.fault_on(budi.number(), Fault::Duplicate { count: Some(1) }).unwrap();
     let waiting = ani.send_text(budi.number(), "lima").unwrap();
-    assert_eq!(server.queue_len(budi.number()).unwrap(), 1);
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 2);
     server.clear_faults();
     baileys.wait("message", |message| message["id"] == *waiting).unwrap();
+    for copy in ["the first", "the second"] {
+        baileys.wait("stanza", |stanza| stanza["id"] == *waiting).expect(copy);
+    }
     server.fault_on(budi.number(), Fault::Replay { id: waiting }).unwrap();
     let last = ani.send_text(budi.number(), "enam").unwrap();
     baileys.wait("message", |message| message["id"] == *last).unwrap();
-    assert!(baileys.leftover("message").is_empty(), "a replayed message was taken for a new one");
+    assert!(baileys.leftover("message").is_empty(), "a repeated message was taken for a new one");
 }
 
 #[test]

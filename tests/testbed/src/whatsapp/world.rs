@@ -65,8 +65,8 @@ pub struct Socket {
 
 /// Something to do at a later time.
 pub enum Later {
-    /// Deliver a message that a fault held up.
-    Deliver { to: DeviceAddress, stanza: Node },
+    /// Deliver messages that a fault held up.
+    Deliver { to: DeviceAddress, stanzas: Vec<Node> },
     /// Deliver what was held back to be overtaken, even if nothing overtook it.
     ReleaseHeld { to: DeviceAddress },
     /// A typing state ends.
@@ -310,7 +310,7 @@ impl World {
     pub fn run_timers(&mut self) {
         while self.next_due().is_some_and(|due| due <= self.now.instant) {
             match self.timers.pop().map(|timer| timer.action) {
-                Some(Later::Deliver { to, stanza }) => self.deliver_message(to, stanza),
+                Some(Later::Deliver { to, stanzas }) => self.deliver_messages(to, stanzas),
                 Some(Later::ReleaseHeld { to }) => self.release_held(to),
                 Some(Later::TypingEnds { from, to, addressing }) => self.typing_ended(from, to, addressing),
                 None => {}
@@ -381,7 +381,7 @@ impl World {
     }
 
     /// Lets the phones look at what came for them, until nothing is left.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         while let Some((account, stanza)) = self.for_primaries.pop_front() {
             self.primary_received(account, stanza);
         }
