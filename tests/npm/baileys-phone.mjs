@@ -25,6 +25,7 @@
 //   presence {of, state}             state: available, unavailable, composing
 //   stanza {id, offline} · ack {class, id, error}
 //                                    a message and an acknowledgement as they came over the wire
+//   pong                             the server answered a ping
 //
 // A close with 515 (restart required) reconnects by itself, as every Baileys app does.
 
@@ -110,6 +111,8 @@ function open() {
     for (const { lastKnownPresence } of Object.values(presences)) emit('presence', { of: id, state: lastKnownPresence })
   })
   current.ws.on('CB:message', ({ attrs }) => emit('stanza', { id: attrs.id, offline: attrs.offline }))
+  // Only the answer to a ping carries the time.
+  current.ws.on('CB:iq,type:result', ({ attrs }) => attrs.t && emit('pong'))
   current.ws.on('CB:ack', ({ attrs }) => emit('ack', { class: attrs.class, id: attrs.id, error: attrs.error }))
   current.ev.on('messages.update', updates => {
     for (const { key, update } of updates) {
