@@ -81,10 +81,8 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
     let store = SessionStore::new(database.clone());
-    let paired = store.is_paired()?;
     let (serving, pair_with) = match purpose {
         Purpose::Serve => (true, None),
-        Purpose::Pair { .. } if paired => return Ok(Farewell::AlreadyPaired),
         Purpose::Pair { phone } => (false, phone),
     };
 
@@ -144,6 +142,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
             device_name: settings.whatsapp.device_name.clone(),
             version: settings.whatsapp.version,
             pre_keys: settings.whatsapp.pre_keys as usize,
+            pair_only: !serving,
             pair_with,
         },
     };

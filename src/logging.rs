@@ -5,6 +5,7 @@
 //! a phone, card, KTP or KK number is masked before a line is written.
 
 use std::borrow::Cow;
+use std::io::{Write as _, stderr};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
@@ -14,35 +15,27 @@ use crate::personal::mask;
 /// Longer runs of digits are masked. Indonesian phone numbers have at least ten (domain §1).
 const LONGEST_HARMLESS_RUN: usize = 9;
 
+/// `simple_logger` decides what is written. It does not write: it panics when stderr is full or
+/// gone, and a bot must not die of a full log.
 struct MaskingLogger {
-    inner: SimpleLogger,
+    levels: SimpleLogger,
 }
 
 impl Log for MaskingLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
+        self.levels.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let message = record.args().to_string();
-        let masked = mask_numbers(&message);
-        self.inner.log(
-            &Record::builder()
-                .metadata(record.metadata().clone())
-                .args(format_args!("{masked}"))
-                .module_path(record.module_path())
-                .file(record.file())
-                .line(record.line())
-                .build(),
-        );
+        // One write, so that lines of several threads do not mix; journald adds the time.
+        let line = format!("{:<5} [{}] {}\n", record.level(), record.target(), record.args());
+        let _ = stderr().lock().write_all(mask_numbers(&line).as_bytes());
     }
 
-    fn flush(&self) {
-        self.inner.flush();
-    }
+    fn flush(&self) {}
 }
 
 /// Starts logging at `level`; the libraries speak one level less.
@@ -56,7 +49,7 @@ pub fn start(level: LevelFilter) {
         LevelFilter::Debug => LevelFilter::Info,
         LevelFilter::Trace => LevelFilter::Debug,
     };
-    let inner = SimpleLogger::new()
+    let levels = SimpleLogger::new()
         .with_level(libraries)
         .with_module_level("bot_kjp", level)
         // Reports each undecryptable message over many lines, with keys; we say it in one.
@@ -64,7 +57,7 @@ pub fn start(level: LevelFilter) {
         // Write the link code, which is a secret while it lasts.
         .with_module_level("Client/PairCode", libraries.min(LevelFilter::Warn))
         .with_module_level("Bot/PairCode", libraries.min(LevelFilter::Warn));
-    if log::set_boxed_logger(Box::new(MaskingLogger { inner })).is_ok() {
+    if log::set_boxed_logger(Box::new(MaskingLogger { levels })).is_ok() {
         log::set_max_level(level);
         std::panic::set_hook(Box::new(|panic| {
             log::error!("bug: {}", mask_numbers(&panic.to_string()));

@@ -2,6 +2,8 @@
 //!
 //! All deliveries that wait share one transaction: message seen, conversation, registrations and
 //! replies are durable together or not at all. Only then does the inbox acknowledge to WhatsApp.
+//! While the disk refuses, the reception waits: whatsapp-rust would not offer a message again before
+//! the next login.
 
 use async_channel::Receiver;
 use jiff::civil::Date;
@@ -44,7 +46,7 @@ impl Reception {
     }
 
     async fn receive_together(&self, deliveries: Vec<Delivery>) {
-        let together = self.database.write(|tx| {
+        let together = self.database.write_patiently("messages", |tx| {
             deliveries
                 .iter()
                 .flat_map(|delivery| &delivery.messages)
@@ -60,7 +62,8 @@ impl Reception {
             for delivery in deliveries {
                 let mut outcome = Ok(());
                 for message in &delivery.messages {
-                    if let Err(error) = self.database.write(|tx| receive(tx, message)).await {
+                    let alone = self.database.write_patiently("a message", |tx| receive(tx, message));
+                    if let Err(error) = alone.await {
                         log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
                         outcome = Err(error);
                     }
@@ -80,9 +83,9 @@ impl Reception {
 /// Everything that one message does to the ledger. A message that was received before does
 /// nothing: (chat, sender, id) decides.
 fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
-    let Incoming { chat, sender, message_id, .. } = incoming;
+    let Incoming { chat, from, sender, message_id, .. } = incoming;
     let message = &incoming.message;
-    if !inbound::remember(tx, chat, sender.expose(), message_id, message.at)? {
+    if !inbound::remember(tx, chat, from, message_id, message.at)? {
         log::debug!("reception: message {message_id} came again");
         return Ok(());
     }
@@ -92,7 +95,8 @@ fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
         None => (State::default(), message.at),
     };
     let step = desk::step(&state, last_at, message);
-    conversation::save(tx, sender.expose(), &step.state.to_json(), message.at)?;
+    // A message that comes late must not make the conversation look older than it is.
+    conversation::save(tx, sender.expose(), &step.state.to_json(), message.at.max(last_at))?;
     let reply = match step.action {
         Action::Ignore => return Ok(()),
         Action::Reply(reply) => reply,
@@ -103,7 +107,7 @@ fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
         tx,
         &outbox::Reply {
             chat: chat.clone(),
-            wa_message_id: reply_id(chat, sender.expose(), message_id),
+            wa_message_id: reply_id(chat, from, message_id),
             text: reply.text(),
             at: message.at,
         },
@@ -112,7 +116,7 @@ fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
 
 /// Offers the people of a submission to the ledger, one by one, and concludes.
 fn register(tx: &Connection, incoming: &Incoming, submission: &Submission) -> Result<Reply, LedgerError> {
-    let Incoming { chat, sender, message_id, push_name, message } = incoming;
+    let Incoming { chat, from, sender, message_id, push_name, message } = incoming;
     let outcomes = submission
         .people()
         .zip(0..)
@@ -121,6 +125,7 @@ fn register(tx: &Connection, incoming: &Incoming, submission: &Submission) -> Re
                 tx,
                 &NewRegistration {
                     chat,
+                    from,
                     sender,
                     sender_name: push_name.as_deref(),
                     message_id,

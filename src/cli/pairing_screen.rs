@@ -89,11 +89,25 @@ impl<W: Write> PairingScreen<W> {
     /// # Errors
     /// The terminal is gone.
     pub fn close(mut self, sentence: &str) -> io::Result<()> {
+        self.clear()?;
+        writeln!(self.out, "{sentence}")?;
+        self.out.flush()
+    }
+
+    /// Ends without a word.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn erase(mut self) -> io::Result<()> {
+        self.clear()?;
+        self.out.flush()
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
         if self.surface == Surface::Terminal && self.lines > 0 {
             write!(self.out, "\r\x1b[{}A\x1b[J", self.lines)?;
         }
-        writeln!(self.out, "{sentence}")?;
-        self.out.flush()
+        Ok(())
     }
 }
 

@@ -53,7 +53,7 @@ impl Farewell {
     }
 }
 
-/// Shows notices as they come.
+/// Shows notices as they come. When it is dropped, no code stays on the screen.
 pub struct Terminal {
     notices: Receiver<Notice>,
     /// Goes on after pairing, and shows new codes for as long as nobody uses one.
@@ -125,7 +125,10 @@ impl Terminal {
                     paired = true;
                     self.say(wording::PAIRED);
                 }
-                Notice::Online if paired && !self.serving => return Farewell::Paired,
+                Notice::CheckingSession => self.say(wording::CHECKING_SESSION),
+                Notice::Online if !self.serving => {
+                    return if paired { Farewell::Paired } else { Farewell::AlreadyPaired };
+                }
                 Notice::Online => self.say(wording::ONLINE),
                 Notice::Offline => self.say(wording::OFFLINE),
                 Notice::LoggedOut => self.say(wording::LOGGED_OUT),
@@ -173,6 +176,16 @@ impl Terminal {
         };
         if let Err(error) = said {
             log::debug!("terminal: not written: {error}");
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(screen) = self.screen.take()
+            && let Err(error) = screen.erase()
+        {
+            log::debug!("terminal: the code was not erased: {error}");
         }
     }
 }

@@ -52,6 +52,10 @@ pub const PAIRED: &str = "Berhasil: bot sudah tertaut ke WhatsApp.";
 pub const PAIRING_TIMED_OUT: &str =
     "Kode tidak dipakai sampai waktunya habis. Jalankan lagi perintah ini bila HP sudah siap.";
 
+/// `pair` was asked for, and there is a session that may still hold.
+pub const CHECKING_SESSION: &str =
+    "Bot sudah pernah ditautkan. Memeriksa ke WhatsApp apakah tautan itu masih berlaku…";
+
 /// `pair` was asked for, but a session exists.
 pub const ALREADY_PAIRED: &str = "Bot sudah tertaut ke WhatsApp. Untuk menautkan ulang, hapus dulu perangkat ini \
      di HP: WhatsApp > Perangkat tertaut.";

@@ -140,8 +140,8 @@ keys! {
     /// Messages that came in.
     inbox: Inbox {
         /// Deliveries that may wait for their turn, a live message or a batch of the offline queue
-        /// each; when it is full, WhatsApp keeps the rest.
-        #[penjelasan = "Jumlah pesan masuk yang boleh antre; bila penuh, sisanya disimpan oleh WhatsApp."]
+        /// each; when it is full, their chats wait and WhatsApp keeps the rest of its queue.
+        #[penjelasan = "Jumlah pesan masuk yang boleh antre; bila penuh, antrean selebihnya tetap di WhatsApp."]
         capacity: u32 = Default("64"), Whole { least: 1, most: 256, unit: "deliveries" };
     }
     /// Replies that go out.

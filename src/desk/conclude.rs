@@ -1,7 +1,8 @@
 //! What the reply to a submission says, once the ledger has spoken.
 
 use super::{Conclusion, Reason, Refused, Registered, Reply, Saved, Submission};
-use crate::registration::{CardTypeSource, Outcome};
+use crate::registration::fields::canonical_name;
+use crate::registration::{CardTypeSource, Clash, ClashField, Outcome, Person};
 
 /// Joins faults of the message with the ledger's outcomes.
 ///
@@ -9,7 +10,7 @@ use crate::registration::{CardTypeSource, Outcome};
 /// one is reported as not stored. `today` holds the sender's rows of the day in order of arrival.
 pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Registered]) -> Reply {
     let mut outcomes = outcomes.iter();
-    let (mut saved, mut refused) = (Vec::new(), Vec::new());
+    let (mut saved, mut known, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (number, entry) in submission.entries.iter().enumerate() {
         let reasons = match &entry.verdict {
             Err(faults) => faults.iter().cloned().map(Reason::Fault).collect(),
@@ -23,6 +24,10 @@ pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Register
                     });
                     continue;
                 }
+                Some(Outcome::Duplicate(clash)) if is_same_person(clash, person) => {
+                    known.push(person.nama.clone());
+                    continue;
+                }
                 Some(Outcome::Duplicate(clash)) => vec![Reason::Clash(clash.clone())],
                 None => vec![Reason::NotStored],
             },
@@ -32,10 +37,18 @@ pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Register
     Reply::Conclusion(Conclusion {
         place: submission.place.clone(),
         saved,
+        known,
         refused,
         remainder: submission.remainder.clone(),
         today: today.to_vec(),
     })
+}
+
+/// The sender's own earlier registration under the same number and name: sent again, not mistaken.
+fn is_same_person(clash: &Clash, person: &Person) -> bool {
+    clash.own
+        && clash.field != ClashField::Nama
+        && canonical_name(&clash.earlier_nama) == person.name_canonical
 }
 
 /// The reply to "what have I registered today?": the rows by name (domain §7).
@@ -96,6 +109,21 @@ mod tests {
         let faulty = Entry { nama: "Ani".into(), verdict: Err(vec![Fault::CardPrefix]) };
         let conclusion = concluded(&Submission { entries: vec![faulty], ..submission }, &[Outcome::Stored]);
         assert!(conclusion.saved.is_empty());
+    }
+
+    #[test]
+    fn what_the_sender_sends_again_is_known_and_not_refused() {
+        let again = |own, nama: &str, field| Clash { field, own, earlier_nama: nama.into() };
+        let of = |clash| concluded(&submission(THREE), &[Outcome::Stored, Outcome::Duplicate(clash)]);
+        assert_eq!(of(again(true, "CITRA", ClashField::Kjp)).known, ["Citra"]);
+        for mistaken in [
+            again(true, "Dewi", ClashField::Kjp),
+            again(true, "Citra", ClashField::Nama),
+            again(false, "", ClashField::Ktp),
+        ] {
+            let conclusion = of(mistaken);
+            assert_eq!((conclusion.known.len(), conclusion.refused.len()), (0, 2));
+        }
     }
 
     #[test]

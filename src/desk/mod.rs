@@ -145,6 +145,8 @@ pub enum Reply {
 pub struct Conclusion {
     pub place: Place,
     pub saved: Vec<Saved>,
+    /// Names of people who the sender has registered today already: nothing is wrong with them.
+    pub known: Vec<String>,
     pub refused: Vec<Refused>,
     pub remainder: Vec<Written>,
     /// The sender's registrations of the day in the order of arrival, this submission's included.

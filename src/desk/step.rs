@@ -117,6 +117,9 @@ fn of_data(state: &State, written: &Written, at: i64) -> Step {
 }
 
 fn with_one_more(waiting: &[Written], written: &Written) -> Option<Vec<Written>> {
+    if waiting.contains(written) {
+        return Some(waiting.to_vec());
+    }
     let bytes: usize = waiting.iter().chain([written]).map(|text| text.expose().len()).sum();
     let fits = waiting.len() < MAX_WAITING_TEXTS && bytes <= MAX_TEXT_BYTES;
     fits.then(|| waiting.iter().chain([written]).cloned().collect())
@@ -297,6 +300,12 @@ mod tests {
     }
 
     #[test]
+    fn impatience_does_not_make_two_of_one() {
+        assert_eq!(replied(&[ANI, ANI]), Reply::ProviderMenu { waiting: 1 });
+        assert_eq!(names(&registered(&[ANI, "2", ANI, "4"])), ["Ani"]);
+    }
+
+    #[test]
     fn a_missing_line_in_one_waiting_text_does_not_shift_the_next() {
         let short = format!("{ANI}\nCitra\n5049488500000000");
         let submission = registered(&[&short, BUDI, "3"]);
@@ -358,14 +367,15 @@ mod tests {
 
     #[test]
     fn no_more_waits_than_the_bound() {
-        let mut texts = vec![ANI; MAX_WAITING_TEXTS];
+        let different: Vec<String> = (0..MAX_WAITING_TEXTS).map(|n| format!("{ANI}\n{n}")).collect();
+        let mut texts: Vec<&str> = different.iter().map(String::as_str).collect();
         assert_eq!(replied(&texts), Reply::ProviderMenu { waiting: MAX_WAITING_TEXTS });
         texts.push(BUDI);
         assert_eq!(replied(&texts), Reply::WaitingFull);
         assert_eq!(talk(&texts).state.waiting().len(), MAX_WAITING_TEXTS);
         let half = format!("{ANI}\n{}", "x".repeat(MAX_TEXT_BYTES / 2));
         assert_eq!(replied(&[&half, ANI]), Reply::ProviderMenu { waiting: 2 });
-        assert_eq!(replied(&[&half, &half]), Reply::WaitingFull);
+        assert_eq!(replied(&[&half, &format!("{half}x")]), Reply::WaitingFull);
     }
 
     #[test]

@@ -16,6 +16,8 @@ const CONCLUSION_LISTS_MAX_CHARS: usize = 3300;
 const REFUSED_MAX_CHARS: usize = 1800;
 /// Room for left-over lines.
 const REMAINDER_MAX_CHARS: usize = 300;
+/// Room for people who were registered before: nobody has to act on them.
+const KNOWN_MAX_CHARS: usize = 400;
 /// What refused and saved people leave at least to the list of today.
 const TODAY_MIN_CHARS: usize = 500;
 /// Room for the list of today when it is asked for.
@@ -197,37 +199,56 @@ fn not_read(provider: Provider, why: Unreadable, waiting: usize) -> String {
 }
 
 fn conclusion_text(conclusion: &Conclusion) -> String {
-    let Conclusion { place, saved, refused, remainder, today } = conclusion;
+    let Conclusion { place, saved, known, refused, remainder, today } = conclusion;
     let failed = refused.len() + usize::from(!remainder.is_empty());
     let name = place_name(place);
-    let mut sections = vec![match (saved.len(), failed) {
-        (count, 0) => format!("✅ *Pendaftaran berhasil*: {count} orang di *{name}*."),
-        (0, count) => {
+    let mut sections = vec![match (saved.len(), known.len(), failed) {
+        (0, _, 0) => "ℹ️ *Data ini sudah terdaftar hari ini*, tidak perlu dikirim ulang.".to_owned(),
+        (count, _, 0) => format!("✅ *Pendaftaran berhasil*: {count} orang di *{name}*."),
+        (0, 0, count) => {
             format!("❌ *Belum ada data yang tersimpan*: {count} data perlu diperbaiki (*{name}*).")
         }
-        (stored, count) => format!(
+        (0, _, count) => {
+            format!("❌ *Tidak ada data baru yang tersimpan*: {count} data perlu diperbaiki (*{name}*).")
+        }
+        (stored, _, count) => format!(
             "⚠️ *Hanya sebagian yang tersimpan* di *{name}*: {stored} tersimpan, {count} belum. Total hari ini: {}.",
             today.len()
         ),
     }];
     // Room is given out by importance, the lists are shown in the order of the story.
     let mut room = CONCLUSION_LISTS_MAX_CHARS;
-    let mut list = |items: Vec<String>, leave: usize, at_most: usize| {
-        let list = bounded(&items, at_most.min(room.saturating_sub(leave)));
+    let mut list = |items: Vec<String>, rest: &dyn Fn(usize) -> String, leave: usize, at_most: usize| {
+        let list = bounded(&items, rest, at_most.min(room.saturating_sub(leave)));
         room = room.saturating_sub(list.chars().count());
         list
     };
-    let refused_list = list(refused.iter().map(refused_lines).collect(), 0, REFUSED_MAX_CHARS);
+    let unexplained = |shown: usize| {
+        let numbers: Vec<String> =
+            refused[shown..].iter().map(|refused| (refused.entry + 1).to_string()).collect();
+        format!("{}: data ke-{}", count_of_rest(numbers.len()), numbers.join(", "))
+    };
+    let refused_list = list(refused.iter().map(refused_lines).collect(), &unexplained, 0, REFUSED_MAX_CHARS);
+    let uncounted = |total: usize| move |shown: usize| count_of_rest(total - shown);
     let rest = remainder.iter().map(|line| format!("> {}", quoted(line.expose()))).collect();
-    let remainder_list = list(rest, 0, REMAINDER_MAX_CHARS);
-    let saved_list = list(saved.iter().map(saved_line).collect(), TODAY_MIN_CHARS, usize::MAX);
+    let remainder_list = list(rest, &uncounted(remainder.len()), 0, REMAINDER_MAX_CHARS);
+    let saved_list =
+        list(saved.iter().map(saved_line).collect(), &uncounted(saved.len()), TODAY_MIN_CHARS, usize::MAX);
+    let names = known.iter().map(|nama| format!("• {}", quoted(nama))).collect();
+    let known_list = list(names, &uncounted(known.len()), TODAY_MIN_CHARS, KNOWN_MAX_CHARS);
     let rows = (1..).zip(today).map(|(number, row)| today_line(number, row)).collect();
-    let today_list = list(rows, 0, usize::MAX);
+    let today_list = list(rows, &uncounted(today.len()), 0, usize::MAX);
     if !saved.is_empty() {
         sections.push(format!("*Tersimpan:*\n{saved_list}"));
     }
+    if !known.is_empty() {
+        sections.push(format!("*Sudah terdaftar sebelumnya:*\n{known_list}"));
+    }
     if !refused.is_empty() {
         sections.push(format!("*Belum tersimpan:*\n{refused_list}"));
+    }
+    if refused.iter().any(|refused| refused.reasons.iter().any(is_about_card_type)) {
+        sections.push(format!("Jenis kartu yang berlaku: {CARD_TYPES}."));
     }
     if !remainder.is_empty() {
         let lines = place.provider.lines_per_person();
@@ -282,6 +303,11 @@ fn belongs_to_another(refused: &Refused) -> bool {
     refused.reasons.iter().any(|reason| matches!(reason, Reason::Clash(clash) if !clash.own))
 }
 
+/// Whether the list of card types helps.
+fn is_about_card_type(reason: &Reason) -> bool {
+    matches!(reason, Reason::Fault(Fault::CardTypeInvalid { .. } | Fault::CardTypeUnknown))
+}
+
 fn field_name(field: Field) -> &'static str {
     match field {
         Field::Nama => "Nama",
@@ -306,12 +332,10 @@ fn fault_text(fault: &Fault) -> String {
         Fault::Length { field, digits } => length_text(*field, *digits),
         Fault::CardPrefix => format!("Nomor kartu harus diawali {} (semua jenis kartu).", card::PREFIX),
         Fault::CardTypeInvalid { written } => {
-            format!("Jenis kartu \"{}\" tidak dikenal. Yang berlaku: {CARD_TYPES}.", quoted(written))
+            format!("Jenis kartu \"{}\" tidak dikenal.", quoted(written))
         }
         Fault::CardTypeUnknown => {
-            format!(
-                "Tulis jenis kartu di sebelah nomornya ({CARD_TYPES}), misalnya: LANSIA 504948XXXXXXXXXX."
-            )
+            "Tulis jenis kartu di sebelah nomornya, misalnya: LANSIA 504948XXXXXXXXXX.".to_owned()
         }
         Fault::KkBeforeKtp => "Urutan terbalik: baris ketiga nomor KTP, baris keempat nomor KK.".to_owned(),
         Fault::Equal { field, other } => format!(
@@ -394,7 +418,11 @@ fn today(rows: &[Registered]) -> String {
         return format!("Belum ada data yang Anda daftarkan hari ini. {COMMANDS}");
     }
     let items: Vec<String> = (1..).zip(rows).map(|(number, row)| full_row(number, row)).collect();
-    format!("*Data Anda hari ini: {} orang*\n\n{}\n\n{COMMANDS}", rows.len(), bounded(&items, LIST_MAX_CHARS))
+    format!(
+        "*Data Anda hari ini: {} orang*\n\n{}\n\n{COMMANDS}",
+        rows.len(),
+        bounded(&items, &|shown| count_of_rest(items.len() - shown), LIST_MAX_CHARS)
+    )
 }
 
 fn full_row(number: usize, row: &Registered) -> String {
@@ -424,20 +452,25 @@ fn quoted(text: &str) -> String {
     format!("{kept}…")
 }
 
-/// As many items as fit into `max_chars`, one per line; the others are counted.
-fn bounded(items: &[String], max_chars: usize) -> String {
+/// As many items as fit into `max_chars`, one per line; `rest` says what follows so many of them.
+fn bounded(items: &[String], rest: &dyn Fn(usize) -> String, max_chars: usize) -> String {
     let mut list = String::new();
     let mut chars = 0;
     for (shown, item) in items.iter().enumerate() {
         chars += item.chars().count() + 1;
         if chars > max_chars {
-            return format!("{list}… dan {} lagi", items.len() - shown);
+            return format!("{list}{}", rest(shown));
         }
         list.push_str(item);
         list.push('\n');
     }
     list.truncate(list.trim_end().len());
     list
+}
+
+/// So many items are not shown.
+fn count_of_rest(count: usize) -> String {
+    format!("… dan {count} lagi")
 }
 
 #[cfg(test)]
@@ -497,13 +530,14 @@ mod tests {
 
     /// A conclusion with `saved` and `refused` people; every refused one has the five longest faults
     /// that one person can have.
-    fn conclusion(saved: usize, refused: usize, rest: usize, today: usize) -> Reply {
+    fn conclusion(saved: usize, known: usize, refused: usize, rest: usize, today: usize) -> Reply {
         let mut faults = every_fault();
         faults.sort_by_key(|fault| std::cmp::Reverse(fault_text(fault).len()));
         let reasons: Vec<Reason> = faults.into_iter().take(5).map(Reason::Fault).collect();
         let one = |number: usize| row(number);
         Reply::Conclusion(Conclusion {
             place: Provider::PasarJaya.place(3).unwrap(),
+            known: (0..known).map(|number| one(number).nama).collect(),
             saved: (0..saved)
                 .map(|number| Saved {
                     nama: one(number).nama,
@@ -551,10 +585,17 @@ mod tests {
         for provider in Provider::ALL.map(Some).into_iter().chain([None]) {
             replies.extend([Reply::Incomplete { provider }, Reply::MediaUnread { provider }]);
         }
-        for (saved, refused, rest, today) in
-            [(1, 0, 0, 1), (0, 1, 0, 0), (0, 0, 3, 0), (30, 0, 0, 500), (0, 30, 20, 500), (15, 15, 20, 500)]
-        {
-            replies.push(conclusion(saved, refused, rest, today));
+        for (saved, known, refused, rest, today) in [
+            (1, 0, 0, 0, 1),
+            (0, 1, 0, 0, 1),
+            (0, 0, 1, 0, 0),
+            (0, 0, 0, 3, 0),
+            (30, 0, 0, 0, 500),
+            (0, 30, 0, 0, 500),
+            (0, 0, 30, 20, 500),
+            (10, 10, 10, 20, 500),
+        ] {
+            replies.push(conclusion(saved, known, refused, rest, today));
         }
         let wrapped: Vec<Reply> =
             replies.iter().map(|reply| Reply::Dropped(Box::new(reply.clone()))).collect();
@@ -624,8 +665,9 @@ mod tests {
         };
         let text = |own| {
             let place = Provider::DharmaJaya.place(1).unwrap();
-            let (saved, remainder, today) = (vec![], vec![], vec![]);
-            Reply::Conclusion(Conclusion { place, saved, refused: refused(own), remainder, today }).text()
+            let (saved, known, remainder, today) = (vec![], vec![], vec![], vec![]);
+            Reply::Conclusion(Conclusion { place, saved, known, refused: refused(own), remainder, today })
+                .text()
         };
         assert!(text(false).contains("admin") && !text(true).contains("admin"));
     }
@@ -642,13 +684,32 @@ mod tests {
 
     #[test]
     fn a_conclusion_counts_what_it_does_not_show() {
-        let text = conclusion(15, 15, 1, 40).text();
+        let text = conclusion(15, 0, 15, 1, 40).text();
         assert!(text.contains("15 tersimpan, 16 belum. Total hari ini: 40."), "{text}");
         assert_eq!(text.matches("… dan ").count(), 3, "{text}");
-        let whole_success = conclusion(15, 0, 0, 1).text();
+        let whole_success = conclusion(15, 0, 0, 0, 1).text();
         assert!(!whole_success.contains("… dan "), "{whole_success}");
-        assert_eq!(bounded(&["a".into(), "b".into(), "c".into()], 4), "a\nb\n… dan 1 lagi");
-        assert_eq!(bounded(&["a".into(), "b".into()], 4), "a\nb");
+        let rest = |shown| format!("after {shown}");
+        assert_eq!(bounded(&["a".into(), "b".into(), "c".into()], &rest, 4), "a\nb\nafter 2");
+        assert_eq!(bounded(&["a".into(), "b".into()], &rest, 4), "a\nb");
+    }
+
+    #[test]
+    fn everybody_who_was_not_stored_is_told_at_least_by_number() {
+        let text = conclusion(0, 0, 30, 0, 0).text();
+        for number in 1..=30 {
+            let told = [format!("(data ke-{number})"), format!(" data ke-{number},"), format!(", {number}")];
+            assert!(told.iter().any(|told| text.contains(told)), "{number} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn data_that_is_sent_again_is_known_and_needs_no_repair() {
+        let again = conclusion(0, 1, 0, 0, 1).text();
+        assert!(again.contains("sudah terdaftar") && !again.contains("perbaiki"), "{again}");
+        assert!(!again.contains("Belum tersimpan"), "{again}");
+        let more = conclusion(1, 1, 0, 0, 2).text();
+        assert!(more.contains("berhasil*: 1 orang") && more.contains("Sudah terdaftar sebelumnya"), "{more}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Whoever writes calls [`Database::write`]. The first writer opens a transaction, gives every
 //! task that is ready to run a turn for as long as further writers come of it, and commits: all of
-//! them share one commit and one flush to flash. Each of them gets its answer only after the flush, so "returned `Ok`" means
-//! "survives a power cut" (`synchronous=FULL`).
+//! them share one commit and one flush to flash. Each of them gets its answer only after the flush,
+//! so "returned `Ok`" means "survives a power cut" (`synchronous=FULL`).
 //!
 //! The file is locked for the life of the process (`locking_mode=EXCLUSIVE`): a second bot on the
 //! same file is refused, and two instances can never fight over one WhatsApp session.
@@ -31,6 +31,11 @@ const JOURNAL_BYTES: i64 = 1024 * 1024;
 /// Turns that a transaction stays open for further writers at most; the commit of those that came
 /// first is not put off for ever.
 const MOST_TURNS: usize = 16;
+
+/// Between two tries of a patient write: at first a moment, in case it was one; in the end seldom
+/// enough not to keep a failing disk busy, often enough that nobody waits long once it works again.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Numbered schema files in the order in which they are applied. `user_version` counts how many
 /// a file has seen.
@@ -73,6 +78,32 @@ pub enum LedgerError {
     /// A value is longer than its writer may ever make it.
     #[error("the ledger refused a {what} of {bytes} bytes; the limit is {limit}")]
     TooLong { what: &'static str, bytes: usize, limit: usize },
+}
+
+/// Whether a failed write may succeed later as it is: see [`Database::write_patiently`].
+pub trait MayPass {
+    fn may_pass(&self) -> bool;
+}
+
+impl MayPass for LedgerError {
+    /// What the disk, the memory or a full table refused may pass; what is wrong with the write
+    /// itself will not.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Commit(_) | Self::Full { .. } => true,
+            Self::Statement(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+            Self::Unreadable { .. } | Self::TooLong { .. } => false,
+        }
+    }
 }
 
 /// Why a shared commit failed, in a form that every writer of the batch can have.
@@ -160,6 +191,7 @@ impl Database {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
+        let mut waited = false;
         loop {
             let (batch, led) = {
                 let shared = self.lock();
@@ -168,9 +200,12 @@ impl Database {
                     Some(batch) => (batch.clone(), shared.led),
                 }
             };
-            if !led {
+            // Having waited once, it ends the next transaction itself: writers in an unbroken
+            // row must not keep a reader out.
+            if !led || waited {
                 self.commit(&batch);
             }
+            waited = true;
             // A failed commit concerns its writers; what is left is what there is to read.
             let _ = batch.wait().await;
         }
@@ -203,6 +238,35 @@ impl Database {
         let value = result?;
         batch.wait().await.clone().map_err(LedgerError::Commit)?;
         Ok(value)
+    }
+
+    /// Like [`write`](Self::write), for what must not be lost: while the disk refuses, it waits and
+    /// tries again, for as long as that takes. `what` names the write in the log.
+    ///
+    /// Fails only with an error that would come again ([`MayPass`]).
+    pub async fn write_patiently<T, E: From<LedgerError> + MayPass + fmt::Display>(
+        &self,
+        what: &str,
+        mut job: impl FnMut(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.write(&mut job).await {
+                Err(error) if error.may_pass() => {
+                    if pause == FIRST_PAUSE {
+                        log::error!("ledger: {what} not written, tried again until it is: {error}");
+                    }
+                    smol::Timer::after(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => {
+                    if pause > FIRST_PAUSE && outcome.is_ok() {
+                        log::info!("ledger: {what} written at last");
+                    }
+                    return outcome;
+                }
+            }
+        }
     }
 
     /// Like [`write`](Self::write) for callers outside the executor: commits at once.
@@ -339,6 +403,13 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     connection.busy_timeout(Duration::ZERO).map_err(fail)?;
     // Before the first access: WAL then needs no shared-memory file, and the lock is kept.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fail)?;
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
+    if id != APPLICATION_ID && (id != 0 || tables != 0) {
+        return Err(OpenError::Foreign(file.to_path_buf()));
+    }
+    // The first change to the file, and it lasts: only to one of ours.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fail)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
@@ -350,12 +421,6 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     // Takes the lock now: a second bot must fail here, not at its first message.
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
-    if id != APPLICATION_ID && (id != 0 || tables != 0) {
-        return Err(OpenError::Foreign(file.to_path_buf()));
-    }
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
     if verdict != "ok" {
@@ -451,6 +516,48 @@ mod tests {
         }));
         assert_eq!(rows(&database), 20);
         assert_eq!(commits.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_patient_writer_waits_until_the_disk_takes_it() {
+        let database = with_table();
+        let pages = |limit: i64| {
+            let shared = database.lock();
+            // SQLite's own answer to a full disk.
+            shared.connection.pragma_update_and_check(None, "max_page_count", limit, |_| Ok(())).unwrap();
+        };
+        let used: i64 = database.read(|c| c.query_row("PRAGMA page_count", [], |row| row.get(0))).unwrap();
+        pages(used);
+        let big = |tx: &Connection| {
+            tx.execute_batch("CREATE TABLE big(x BLOB); INSERT INTO big VALUES (zeroblob(100000))")
+                .map_err(LedgerError::from)
+        };
+        smol::block_on(async {
+            assert!(database.write(big).await.unwrap_err().may_pass());
+            let tries = std::cell::Cell::new(0);
+            let writing = database.write_patiently("a test", |tx| {
+                tries.set(tries.get() + 1);
+                big(tx)
+            });
+            let freeing = async {
+                while tries.get() < 2 {
+                    futures_lite::future::yield_now().await;
+                }
+                pages(used + 100);
+            };
+            zip(writing, freeing).await.0.unwrap();
+            assert!(tries.get() > 2);
+        });
+    }
+
+    #[test]
+    fn a_patient_writer_gives_up_on_what_is_wrong_with_the_write_itself() {
+        let database = with_table();
+        smol::block_on(async {
+            database.write(insert(1)).await.unwrap();
+            let twice = |tx: &Connection| insert(1)(tx);
+            assert!(database.write_patiently("a test", twice).await.is_err());
+        });
     }
 
     #[test]

@@ -11,7 +11,8 @@ pub const KEEP_SECONDS: i64 = 35 * DAY;
 /// Remembers a message; `true` if it was not known yet. `at` is the message's own time in seconds
 /// since 1970 UTC.
 ///
-/// An id is unique only together with chat and sender: each phone makes up its own ids.
+/// An id is unique only together with chat and sender, the address that the message came from: each
+/// phone makes up its own ids.
 pub fn remember(tx: &Connection, chat: &str, sender: &str, id: &str, at: i64) -> Result<bool, LedgerError> {
     let added = tx
         .prepare_cached(
@@ -20,6 +21,11 @@ pub fn remember(tx: &Connection, chat: &str, sender: &str, id: &str, at: i64) ->
         )?
         .execute(params![chat, sender, id, at])?;
     Ok(added == 1)
+}
+
+/// Time of the latest message, in seconds since 1970 UTC by WhatsApp's clock.
+pub fn latest(conn: &Connection) -> Result<Option<i64>, LedgerError> {
+    Ok(conn.prepare_cached("SELECT max(at) FROM inbound_message")?.query_row([], |row| row.get(0))?)
 }
 
 /// Forgets up to [`PRUNE_ROWS`] messages older than [`KEEP_SECONDS`]; returns how many.

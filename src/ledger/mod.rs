@@ -26,10 +26,38 @@ const DAY: i64 = 24 * 60 * 60;
 /// Forgets what is past its time, at most [`PRUNE_ROWS`] rows per table. `now` is in seconds
 /// since 1970 UTC.
 ///
+/// The box has no clock of its own: a `now` far beyond the last message's time, which is WhatsApp's,
+/// is not believed. So nothing is forgotten too early, and after a long silence some things later.
+///
 /// Returns how many rows went; call again soon while that is not 0, else hourly.
 pub fn prune(tx: &Connection, now: i64) -> Result<usize, LedgerError> {
+    let Some(latest) = inbound::latest(tx)? else { return Ok(0) };
+    let now = now.min(latest.saturating_add(DAY));
     Ok(inbound::prune(tx, now)?
         + conversation::prune(tx, now)?
         + registration::prune(tx, now)?
         + outbox::prune(tx, now)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_runs_years_ahead_forgets_nothing_of_today() {
+        Database::in_memory()
+            .unwrap()
+            .write_now::<_, LedgerError>(|tx| {
+                let now = 1_795_410_000;
+                assert_eq!(prune(tx, i64::MAX)?, 0);
+                inbound::remember(tx, "a", "a", "old", now - 40 * DAY)?;
+                inbound::remember(tx, "a", "a", "new", now)?;
+                conversation::save(tx, "a", "{}", now)?;
+                assert_eq!(prune(tx, now + 5000 * DAY)?, 1);
+                assert!(conversation::load(tx, "a")?.is_some());
+                assert!(!inbound::remember(tx, "a", "a", "new", now)?);
+                Ok(())
+            })
+            .unwrap();
+    }
 }

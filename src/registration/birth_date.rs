@@ -65,6 +65,13 @@ fn read<'a>(line: &'a str, digits: &'a str) -> Option<Written<'a>> {
         [Part::Number(day), Part::Month(month), Part::Number(year)] => (day, month, year),
         [Part::Number(year), Part::Number(month), Part::Number(day)] if year.len() == 4 => (day, month, year),
         [Part::Number(day), Part::Number(month), Part::Number(year)] => (day, month, year),
+        // A list number in front.
+        [Part::Number(number), Part::Number(day), Part::Number(month), Part::Number(year)]
+        | [Part::Number(number), Part::Number(day), Part::Month(month), Part::Number(year)]
+            if number.len() <= 2 && year.len() == 4 =>
+        {
+            (day, month, year)
+        }
         _ if parts.iter().any(|part| matches!(part, Part::Month(_))) => return None,
         _ if matches!(digits.len(), 6 | 8) => (&digits[..2], &digits[2..4], &digits[4..]),
         _ => return None,
@@ -143,6 +150,9 @@ mod tests {
     fn every_usual_way_to_write_a_date_is_read() {
         for line in [
             "20-01-2015",
+            "5 20-01-2015",
+            "5) 20 Jan 2015",
+            "5 Tgl lahir: 20/01/2015",
             "20/1/2015",
             "20.01.2015",
             "20 01 15",

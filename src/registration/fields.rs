@@ -47,9 +47,16 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// All digits of a line, joined.
+/// All digits of a line, joined, without a list number in front. Where it is unclear whether the
+/// first digits are one, they are taken for one: a refused number is sent again, a wrong one is not
+/// noticed.
 pub fn digits(line: &str) -> String {
-    without_ordinal(line).chars().filter(char::is_ascii_digit).collect()
+    let line = without_ordinal(line);
+    let numbers = line.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let rest = numbers.trim_start_matches(|c: char| c.is_ascii_digit());
+    let of = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let others = of(rest);
+    if numbers.len() - rest.len() <= 2 && others.len() >= NIK_DIGITS - 1 { others } else { of(line) }
 }
 
 /// A NIK or KK must have exactly [`NIK_DIGITS`].
@@ -98,6 +105,8 @@ mod tests {
         assert_eq!(name("123 Ani"), "123 Ani");
         assert_eq!(digits("3. NIK 3171010101900000"), "3171010101900000");
         assert_eq!(digits("31 71010101900000"), "3171010101900000");
+        assert_eq!(digits("3 3171010101900000"), "3171010101900000");
+        assert_eq!(digits("3. NIK 4: 317101010190000"), "317101010190000", "and not another NIK");
     }
 
     #[test]

@@ -65,10 +65,11 @@ $$;
 create index if not exists data_harian_sender_day on public.data_harian (sender_phone, processing_day_key);
 create index if not exists data_harian_day_lokasi on public.data_harian (processing_day_key, lokasi);
 
--- Nobody reads or writes people's data with the public (anon) key. An old bot that still runs with
--- that key stops working here, and must: everybody who has the key could read everything.
+-- Nobody reads or writes people's data with the public (anon) key, nor by signing up with it
+-- (authenticated). An old bot that still runs with that key stops working here, and must: everybody
+-- who has the key could read everything.
 alter table public.data_harian enable row level security;
-revoke all on table public.data_harian from anon;
+revoke all on table public.data_harian from public, anon, authenticated;
 grant select, insert, update, delete on table public.data_harian to service_role;
 
 -- Stores registrations and answers with one verdict per row, in their order:
@@ -94,48 +95,60 @@ declare
 begin
   for entry in select value from jsonb_array_elements(rows) loop
     key := entry ->> 'row_key';
-    begin
-      insert into public.data_harian (
-        row_key, processing_day_key, tanggal, received_at, sumber, sender_phone, sender_name, nama,
-        name_canonical, no_kjp, jenis_kartu, jenis_kartu_sumber, no_ktp, no_kk, tanggal_lahir, lokasi,
-        meta)
-      values (
-        key::uuid, (entry ->> 'processing_day_key')::date, (entry ->> 'processing_day_key')::date,
-        (entry ->> 'received_at')::timestamptz, 'wa', entry ->> 'sender_phone', entry ->> 'sender_name',
-        entry ->> 'nama', entry ->> 'name_canonical', entry ->> 'no_kjp', entry ->> 'jenis_kartu',
-        entry ->> 'jenis_kartu_sumber', entry ->> 'no_ktp', entry ->> 'no_kk',
-        (entry ->> 'tanggal_lahir')::date, entry ->> 'lokasi', entry -> 'meta');
-      verdict := jsonb_build_object('row_key', key, 'outcome', 'stored');
-    exception
-      when unique_violation then
-        get stacked diagnostics broken_rule = constraint_name, broken_table = table_name,
-          problem = message_text;
-        if exists (select from public.data_harian d where d.row_key = key::uuid) then
-          verdict := jsonb_build_object('row_key', key, 'outcome', 'stored');
-        else
-          -- Which rule was broken is told by its columns; its name may be anything.
-          select case
-              when 'no_kjp' = any (c.names) then 'no_kjp'
-              when 'no_ktp' = any (c.names) then 'no_ktp'
-              when c.names && array['nama', 'name_canonical'] then 'nama'
-            end
-          into field
-          from (
-            select array_agg(a.attname::text) as names
-            from pg_index i join pg_attribute a on a.attrelid = i.indrelid
-              and a.attnum = any (i.indkey::smallint[])
-            where broken_table = 'data_harian' and i.indrelid = 'public.data_harian'::regclass
-              and i.indexrelid = to_regclass('public.' || quote_ident(broken_rule))) c;
-          verdict := case
-            when field is null then jsonb_build_object('row_key', key, 'outcome', 'rejected',
-              'code', '23505', 'message', problem)
-            else jsonb_build_object('row_key', key, 'outcome', 'duplicate', 'field', field)
-          end;
-        end if;
-      when data_exception or integrity_constraint_violation or raise_exception then
-        verdict := jsonb_build_object('row_key', key, 'outcome', 'rejected',
-          'code', sqlstate, 'message', sqlerrm);
-    end;
+    for attempt in 1..2 loop
+      begin
+        insert into public.data_harian (
+          row_key, processing_day_key, tanggal, received_at, sumber, sender_phone, sender_name, nama,
+          name_canonical, no_kjp, jenis_kartu, jenis_kartu_sumber, no_ktp, no_kk, tanggal_lahir, lokasi,
+          meta)
+        values (
+          key::uuid, (entry ->> 'processing_day_key')::date, (entry ->> 'processing_day_key')::date,
+          (entry ->> 'received_at')::timestamptz, 'wa', entry ->> 'sender_phone', entry ->> 'sender_name',
+          entry ->> 'nama', entry ->> 'name_canonical', entry ->> 'no_kjp', entry ->> 'jenis_kartu',
+          entry ->> 'jenis_kartu_sumber', entry ->> 'no_ktp', entry ->> 'no_kk',
+          (entry ->> 'tanggal_lahir')::date, entry ->> 'lokasi', entry -> 'meta');
+        verdict := jsonb_build_object('row_key', key, 'outcome', 'stored');
+      exception
+        when unique_violation then
+          get stacked diagnostics broken_rule = constraint_name, broken_table = table_name,
+            problem = message_text;
+          if attempt = 1 and broken_table = 'data_harian' and exists (
+            select from pg_constraint c where c.conrelid = 'public.data_harian'::regclass
+              and c.contype = 'p' and c.conname = broken_rule)
+          then
+            -- Rows that were brought in with their own ids (a CSV import) did not move the counter.
+            perform setval(pg_get_serial_sequence('public.data_harian', 'id'),
+              (select max(d.id) from public.data_harian d));
+            continue;
+          end if;
+          if exists (select from public.data_harian d where d.row_key = key::uuid) then
+            verdict := jsonb_build_object('row_key', key, 'outcome', 'stored');
+          else
+            -- Which rule was broken is told by its columns; its name may be anything.
+            select case
+                when 'no_kjp' = any (c.names) then 'no_kjp'
+                when 'no_ktp' = any (c.names) then 'no_ktp'
+                when c.names && array['nama', 'name_canonical'] then 'nama'
+              end
+            into field
+            from (
+              select array_agg(a.attname::text) as names
+              from pg_index i join pg_attribute a on a.attrelid = i.indrelid
+                and a.attnum = any (i.indkey::smallint[])
+              where broken_table = 'data_harian' and i.indrelid = 'public.data_harian'::regclass
+                and i.indexrelid = to_regclass('public.' || quote_ident(broken_rule))) c;
+            verdict := case
+              when field is null then jsonb_build_object('row_key', key, 'outcome', 'rejected',
+                'code', '23505', 'message', problem)
+              else jsonb_build_object('row_key', key, 'outcome', 'duplicate', 'field', field)
+            end;
+          end if;
+        when data_exception or integrity_constraint_violation or raise_exception then
+          verdict := jsonb_build_object('row_key', key, 'outcome', 'rejected',
+            'code', sqlstate, 'message', sqlerrm);
+      end;
+      exit;
+    end loop;
     verdicts := array_append(verdicts, verdict);
   end loop;
   return to_jsonb(verdicts);

@@ -35,6 +35,9 @@ pub struct Pace {
     /// Time between attempts when only a person can help. Each of them is refused work for the
     /// server, and one is needed to see that the repair was made.
     pub probe: Duration,
+    /// Time between attempts while the link is down: it is WhatsApp's, which may refuse us while the
+    /// line is good.
+    pub without_link: Duration,
     /// Time between looks at the queue when nobody rings: a safety net.
     pub idle_check: Duration,
 }
@@ -47,10 +50,15 @@ impl Default for Pace {
             first_retry: Duration::from_secs(1),
             max_retry: Duration::from_secs(5 * 60),
             probe: Duration::from_secs(15 * 60),
+            without_link: Duration::from_secs(15 * 60),
             idle_check: Duration::from_secs(60),
         }
     }
 }
+
+/// Most parked rows that get another try when the bot starts: the operator restarts it after having
+/// repaired something.
+const PARKED_PER_START: u32 = 1_000;
 
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -141,8 +149,16 @@ struct Course {
 /// sent again by the next run.
 pub async fn run(sync: Sync) -> Infallible {
     let mut course = Course { rows: sync.pace.batch_rows(), failures: 0, since: clock::now() };
+    match sync.database.write(|tx| sync_queue::release_parked(tx, PARKED_PER_START)).await {
+        Ok(0) => {}
+        Ok(rows) => log::info!("supabase: {rows} rows that were refused are tried again"),
+        Err(error) => log::error!("supabase: refused rows not tried again: {error}"),
+    }
     loop {
-        sync.link.wait_until_up().await;
+        race(sync.link.wait_until_up(), async {
+            Timer::after(sync.pace.without_link).await;
+        })
+        .await;
         let rest = match sync.turn(&mut course).await {
             Ok(Some(Next::Continue)) => continue,
             Ok(Some(Next::Rest(rest))) => rest,
@@ -179,6 +195,10 @@ impl Sync {
             .await
             .unwrap_or_else(|error| Answer::None { reason: format!("no worker thread: {error}") });
         drop(batch);
+        if matches!(answer, Answer::None { .. }) {
+            // On a slow line the same rows would not pass the next time either.
+            course.rows = (rows / 2).max(1);
+        }
         let verdict = judge(&answer, &sent);
         log::debug!("supabase: {} rows sent, answer {answer:?}", sent.len());
         self.follow(verdict, &sent, course).await.map(Some)
@@ -310,7 +330,7 @@ mod tests {
     fn trouble_is_told_with_its_beginning_and_ends_with_the_first_verdict() {
         smol::block_on(async {
             let sync = sync(|| 0);
-            let sent = [RowKey::derive("c", &crate::ledger::registration::Sender::lid("1"), "m", 0)];
+            let sent = [RowKey::derive("c", "1", "m", 0)];
             let mut course = Course { rows: 8, failures: 0, since: clock::now() };
             let retry = || Verdict::Retry { reason: Reason::new("HTTP 503"), after: None };
             sync.follow(retry(), &sent, &mut course).await.unwrap();
@@ -337,9 +357,7 @@ mod tests {
     fn a_batch_shrinks_by_halves_and_grows_back() {
         smol::block_on(async {
             let sync = sync(|| 0);
-            let sent: Vec<_> = (0..5)
-                .map(|n| RowKey::derive("c", &crate::ledger::registration::Sender::lid("1"), "m", n))
-                .collect();
+            let sent: Vec<_> = (0..5).map(|n| RowKey::derive("c", "1", "m", n)).collect();
             let mut course = Course { rows: 200, failures: 0, since: clock::now() };
             let halve = || Verdict::HalveBatch { reason: Reason::new("HTTP 413") };
             let next = sync.follow(halve(), &sent, &mut course).await.unwrap();

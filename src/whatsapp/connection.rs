@@ -21,7 +21,7 @@ use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
 
 use super::acks::{Ack, Acks};
 use super::http_client::WebClient;
-use super::inbox::Hook;
+use super::inbox::{Hook, PhoneRecoveries};
 use super::runtime::SmolRuntime;
 use super::session_store::{SessionError, SessionStore};
 use super::transport::WebSocketFactory;
@@ -56,6 +56,21 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 /// The part of it in which replies on their way may still be acknowledged.
 const LAST_ACKS: Duration = Duration::from_millis(500);
 
+/// How often it is checked whether the client is still logged in. WhatsApp takes the login back
+/// without closing the socket when it limits our rate (`stream:error` 429) or goes down (503), and
+/// whatsapp-rust then waits for the socket to close.
+const LOGIN_CHECK: Duration = Duration::from_secs(15);
+
+/// Checks in a row that find the login gone before the connection is made anew: WhatsApp closes the
+/// socket within seconds if it is going to.
+const LOGIN_CHECKS_FAILED: u32 = 4;
+
+/// Life of a link code (protocol brief §2.4), and longest wait for one.
+const LINK_CODE_LIFE: Duration = Duration::from_secs(180);
+
+/// Between two looks whether there is a connection on which a link code can be asked for.
+const LINK_CODE_RETRY: Duration = Duration::from_secs(3);
+
 /// Notices that wait for the terminal. It prints at once; more than a few never wait.
 pub const NOTICES: usize = 32;
 
@@ -77,8 +92,10 @@ pub enum Notice {
         valid: Duration,
     },
     LinkCodeRefused(String),
-    /// No code of the set was used; the server ends the connection.
+    /// No code was used while it was good.
     CodesExhausted,
+    /// A session is there; WhatsApp is asked whether it still holds.
+    CheckingSession,
     /// The phone accepted; the client now logs in for the first time.
     Paired,
     Online,
@@ -153,6 +170,8 @@ pub struct Settings {
     pub version: Option<(u32, u32, u32)>,
     /// One-time pre-keys per upload.
     pub pre_keys: usize,
+    /// Only a link is wanted: tell first if there is one already.
+    pub pair_only: bool,
     /// Pair by 8-letter code with this phone instead of by QR code only.
     pub pair_with: Option<PhoneNumber>,
 }
@@ -192,6 +211,9 @@ struct State {
     client: Option<Arc<Client>>,
     end: Option<End>,
     stopping: bool,
+    /// Until when the link code on the screen is good, or one is waited for; `None` if none is
+    /// wanted (any more).
+    link_code_until: Option<Instant>,
 }
 
 impl Connection {
@@ -217,11 +239,15 @@ impl Connection {
         &self.shared.link
     }
 
-    /// The client, if it is logged in right now and nobody has asked to stop; else the link is
-    /// down, whatever was known before.
+    /// The client, if it is logged in right now and nobody has asked to stop. If it is not logged in,
+    /// the link is down, whatever was known before.
     pub fn client(&self) -> Option<Arc<Client>> {
         let state = self.state();
-        let client = state.client.clone().filter(|client| !state.stopping && client.is_logged_in());
+        if state.stopping {
+            // What is on its way still waits for its ack on this line.
+            return None;
+        }
+        let client = state.client.clone().filter(|client| client.is_logged_in());
         if client.is_none() {
             self.shared.link.set(false);
         }
@@ -232,12 +258,13 @@ impl Connection {
     /// ledger cannot be read or put aside.
     pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
         let Parts { runtime, mut store, transport, http, hook, settings } = parts;
-        let link_code = settings.pair_with.as_ref().map(|phone| PairCodeOptions {
-            phone_number: phone.expose().to_owned(),
-            ..PairCodeOptions::default()
-        });
         let mut last: Option<(Instant, Option<End>)> = None;
         loop {
+            let paired = store.is_paired()?;
+            let link_code = settings.pair_with.as_ref().filter(|_| !paired).map(link_code_options);
+            if settings.pair_only && paired {
+                self.tell(Notice::CheckingSession);
+            }
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
                 .with_transport_factory(Dialler {
@@ -248,6 +275,7 @@ impl Connection {
                 .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())
                 .with_event_handler(self.clone())
+                .with_event_handler(PhoneRecoveries { hook: hook.clone(), executor: runtime.0 })
                 .with_cache_config(caches())
                 .with_wanted_pre_key_count(settings.pre_keys)
                 .with_device_props(
@@ -273,8 +301,10 @@ impl Connection {
                 }
                 state.client = Some(client.clone());
                 state.end = None;
+                state.link_code_until = link_code.is_some().then(|| clock::now() + LINK_CODE_LIFE);
             }
-            or(bot.run(), self.renew_link_codes(&client, link_code.as_ref())).await;
+            let kept = or(self.keep_login(&client), self.keep_link_code(&client, link_code));
+            or(bot.run(), kept).await;
             self.shared.link.set(false);
             // Ends the client's own tasks; nobody uses it after this.
             within(FAREWELL, client.disconnect()).await;
@@ -324,16 +354,63 @@ impl Connection {
         }
     }
 
-    /// Asks for another link code whenever the server or a silent phone made the last one void.
-    async fn renew_link_codes(&self, client: &Arc<Client>, options: Option<&PairCodeOptions>) {
+    /// Makes the connection anew when WhatsApp has taken the login back and left the socket open.
+    /// Never returns.
+    async fn keep_login(&self, client: &Arc<Client>) {
+        let mut was_logged_in = false;
+        let mut failed = 0;
         loop {
-            self.shared.renew_link_code.heard().await;
-            if let Some(options) = options
-                && let Err(error) = client.pair_with_code(options.clone()).await
-            {
-                log::warn!("connection: no new link code: {error}");
+            smol::Timer::after(LOGIN_CHECK).await;
+            if client.is_logged_in() {
+                was_logged_in = true;
+                failed = 0;
+            } else if was_logged_in && client.is_connected() {
+                failed += 1;
+            }
+            if failed == LOGIN_CHECKS_FAILED {
+                log::warn!(
+                    "connection: WhatsApp took the login back and left the line open; connecting anew"
+                );
+                failed = 0;
+                self.shared.link.set(false);
+                client.reconnect().await;
             }
         }
+    }
+
+    /// Asks for another link code whenever the server, a silent phone or a lost connection made the
+    /// last one void, and says so when nobody used it while it was good. Never returns.
+    async fn keep_link_code(&self, client: &Arc<Client>, options: Option<PairCodeOptions>) {
+        let Some(options) = options else { return std::future::pending().await };
+        let wanted = || self.state().link_code_until.is_some();
+        let renewed = async {
+            loop {
+                self.shared.renew_link_code.heard().await;
+                while wanted() && !client.is_connected() {
+                    smol::Timer::after(LINK_CODE_RETRY).await;
+                }
+                if wanted()
+                    && let Err(error) = client.pair_with_code(options.clone()).await
+                {
+                    // The operator hears of it by the event.
+                    log::debug!("connection: no new link code: {error}");
+                }
+            }
+        };
+        let expired = async {
+            while let Some(until) = { self.state().link_code_until } {
+                let left = until.saturating_duration_since(clock::now());
+                if left.is_zero() {
+                    self.state().link_code_until = None;
+                    self.tell(Notice::CodesExhausted);
+                } else {
+                    // It is put off whenever a new code comes.
+                    smol::Timer::after(left).await;
+                }
+            }
+            std::future::pending().await
+        };
+        or(renewed, expired).await
     }
 
     fn tell(&self, notice: Notice) {
@@ -388,6 +465,7 @@ impl EventHandler for Connection {
             }
             Event::Disconnected(lost) => {
                 self.shared.link.set(false);
+                self.shared.renew_link_code.ring();
                 log::info!("connection: lost: {}", lost.reason);
                 self.tell(Notice::Offline);
             }
@@ -395,14 +473,25 @@ impl EventHandler for Connection {
                 self.tell(Notice::QrCode { code: qr.code.clone(), valid: qr.timeout });
             }
             Event::PairingCode(link) => {
+                self.state().link_code_until = Some(clock::now() + link.timeout);
                 self.tell(Notice::LinkCode { code: link.code.clone(), valid: link.timeout });
             }
             Event::PairingCodeRefresh(_) => self.shared.renew_link_code.ring(),
-            Event::PairingCodeError(refused) => self.tell(Notice::LinkCodeRefused(refused.error.clone())),
+            Event::PairingCodeError(refused) => {
+                let connected = self.state().client.as_ref().is_some_and(|client| client.is_connected());
+                if connected {
+                    self.tell(Notice::LinkCodeRefused(refused.error.clone()));
+                } else {
+                    self.shared.renew_link_code.ring();
+                }
+            }
             Event::PairingQrCodesExhausted(exhausted) if exhausted.disconnected => {
                 self.end(End::QrCodesExhausted, Notice::CodesExhausted);
             }
-            Event::PairSuccess(_) => self.tell(Notice::Paired),
+            Event::PairSuccess(_) => {
+                self.state().link_code_until = None;
+                self.tell(Notice::Paired);
+            }
             Event::PairError(failed) => log::warn!("connection: pairing failed: {}", failed.error),
             Event::LoggedOut(_) => self.end(End::LoggedOut, Notice::LoggedOut),
             Event::StreamReplaced(_) => self.end(End::Replaced, Notice::Replaced),
@@ -418,8 +507,9 @@ impl EventHandler for Connection {
             }
             Event::StreamError(error) => log::warn!("connection: stream error {}", error.code),
             Event::UndecryptableMessage(message) => {
+                let asked = if message.is_unavailable { "the operator's phone" } else { "its sender" };
                 log::warn!(
-                    "connection: message {} could not be decrypted; asked its sender again",
+                    "connection: message {} could not be decrypted; {asked} was asked for it",
                     message.info.id
                 );
             }
@@ -428,20 +518,33 @@ impl EventHandler for Connection {
     }
 }
 
+fn link_code_options(phone: &PhoneNumber) -> PairCodeOptions {
+    PairCodeOptions {
+        phone_number: phone.expose().to_owned(),
+        // What whatsapp-rust would send for a device named like ours, less its warning.
+        display_os: Some("Linux".to_owned()),
+        ..PairCodeOptions::default()
+    }
+}
+
 /// Bounds of whatsapp-rust's caches, for a bot that talks to a few thousand people one by one on a
-/// box with 2 GB. What is evicted is read from the ledger again. The caches that hold locks keep
-/// the library's sizes: evicting a lock in use would break its exclusion.
+/// box with 2 GB. What is evicted is read from the ledger again; what is in use is never evicted.
+///
+/// The cache of LIDs and phone numbers keeps its size (all that are known): what is not in it is
+/// taken for unknown, and the wrong Signal session is looked for.
 fn caches() -> CacheConfig {
     let hour = Some(Duration::from_secs(3600));
     CacheConfig {
         group_cache: CacheEntryConfig::new(hour, 8),
         device_registry_cache: CacheEntryConfig::new(hour, 256),
-        lid_pn_cache: CacheEntryConfig::new(None, 4096),
         message_retry_counts: CacheEntryConfig::new(hour, 256),
         undecryptable_dispatched: CacheEntryConfig::new(hour, 256),
         pdo_pending_requests: CacheEntryConfig::new(Some(Duration::from_secs(30)), 64),
         pdo_requested: CacheEntryConfig::new(Some(Duration::from_secs(24 * 3600)), 256),
         sender_key_devices_cache: CacheEntryConfig::new(hour, 8),
+        // Some 31 KB for each chat that wrote since the connection was made (whatsapp-rust's figure).
+        chat_lanes_capacity: 32,
+        session_locks_capacity: 512,
         sent_message_ttl_secs: RESEND_WINDOW_SECONDS,
         seed_msg_secrets_from_history: false,
         ..CacheConfig::default()

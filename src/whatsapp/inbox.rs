@@ -2,12 +2,14 @@
 //!
 //! whatsapp-rust calls [`Hook::on_messages`] before it acknowledges anything. The hook puts the
 //! messages that concern us into a bounded queue and waits until the desk has made their effects
-//! durable. While the queue is full the hook waits, so whatsapp-rust stops reading its socket and
-//! WhatsApp keeps the rest.
+//! durable. While the queue is full the hook waits, and so does the chat that it was called for.
+//! The offline queue then stays with WhatsApp, which sends it in bounded batches. Live messages do
+//! not: whatsapp-rust 0.7 goes on reading and queues them per chat, as many as people can type.
 
 use std::sync::Arc;
 
 use async_channel::Receiver;
+use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 use wacore_binary::{Jid, Server};
 use whatsapp_rust::types::durability_hook::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
@@ -15,20 +17,28 @@ use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 use super::content;
 use super::session_store::SessionStore;
 use crate::desk::{self, Content};
+use crate::executor::Executor;
 use crate::ledger::LedgerError;
 use crate::ledger::registration::Sender;
 use crate::personal::PhoneNumber;
+use crate::registration::text;
+
+/// Longest name of a sender that is kept, in characters. WhatsApp lets people type 25.
+const PUSH_NAME_MAX_CHARS: usize = 80;
 
 /// One message of a customer.
 #[derive(Clone)]
 pub struct Incoming {
     /// JID to which the answer goes.
     pub chat: String,
+    /// JID that the message came from. The same at every delivery of the message, whatever is known
+    /// about the person behind it by then, so it is part of every key.
+    pub from: String,
     /// Who wrote; stays the same when WhatsApp switches a chat between its two kinds of address.
     pub sender: Sender,
-    /// Unique together with chat and sender.
+    /// Unique together with chat and from.
     pub message_id: String,
-    /// The sender's own name on WhatsApp, if it was sent.
+    /// The sender's own name on WhatsApp, if it was sent, cleaned and cut.
     pub push_name: Option<String>,
     pub message: desk::Message,
 }
@@ -66,7 +76,13 @@ pub struct Hook {
 #[async_trait::async_trait]
 impl InboundDurabilityHook for Hook {
     async fn on_messages(&self, _client: Arc<Client>, batch: &[InboundMessage]) -> anyhow::Result<()> {
-        let messages: Vec<_> = batch.iter().filter_map(|message| self.incoming(message)).collect();
+        self.take(batch.iter().filter_map(|message| self.incoming(message)).collect()).await
+    }
+}
+
+impl Hook {
+    /// Returns when the effects of the messages are durable.
+    async fn take(&self, messages: Vec<Incoming>) -> anyhow::Result<()> {
         if messages.is_empty() {
             return Ok(());
         }
@@ -83,9 +99,7 @@ impl InboundDurabilityHook for Hook {
             })?
             .map_err(anyhow::Error::new)
     }
-}
 
-impl Hook {
     /// `None` for what is nobody's registration: own messages, groups, status, broadcasts and
     /// newsletters, and messages without content such as key distributions and receipts.
     fn incoming(&self, message: &InboundMessage) -> Option<Incoming> {
@@ -99,9 +113,10 @@ impl Hook {
         }
         Some(Incoming {
             chat: source.chat.to_non_ad_string(),
+            from: source.sender.to_non_ad_string(),
             sender: self.sender(&source.sender, source.sender_alt.as_ref()),
             message_id: message.info.id.to_string(),
-            push_name: Some(message.info.push_name.clone()).filter(|name| !name.is_empty()),
+            push_name: push_name(&message.info.push_name),
             message: desk::Message { at: message.info.timestamp.timestamp(), content },
         })
     }
@@ -123,7 +138,135 @@ impl Hook {
     }
 }
 
+/// Takes in what the operator's own phone handed over because this device could not decrypt it: the
+/// sender did not know this device yet, or never answered the retry receipt.
+///
+/// whatsapp-rust calls no hook for these and has acknowledged them, so a crash in the milliseconds
+/// until the commit loses one. Whatever comes twice is known by its key. At most as many tasks at
+/// once as whatsapp-rust asks the phone for messages.
+pub struct PhoneRecoveries {
+    pub hook: Hook,
+    pub executor: Executor,
+}
+
+impl EventHandler for PhoneRecoveries {
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[EventKind::Messages])
+    }
+
+    fn handle_event(&self, event: Arc<Event>) {
+        let Event::Messages(batch) = &*event else { return };
+        if batch.hook_committed {
+            return;
+        }
+        let recovered: Vec<_> = batch
+            .iter()
+            .filter(|message| message.info.unavailable_request_id.is_some())
+            .filter_map(|message| self.hook.incoming(message))
+            .collect();
+        if recovered.is_empty() {
+            return;
+        }
+        let hook = self.hook.clone();
+        self.executor
+            .spawn(async move {
+                if let Err(error) = hook.take(recovered).await {
+                    log::error!("inbox: a message that the phone handed over was lost: {error}");
+                }
+            })
+            .detach();
+    }
+}
+
+/// The name that a sender chose, as harmless as the text of a message.
+fn push_name(name: &str) -> Option<String> {
+    let name: String = text::inline(name).chars().take(PUSH_NAME_MAX_CHARS).collect();
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// A chat with one person, by phone number or LID.
 fn is_person(chat: &Jid) -> bool {
     matches!(chat.server, Server::Pn | Server::Lid) && !chat.user.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::ledger::Database;
+    use wacore::types::events::{BatchOrigin, MessageBatch};
+    use wacore::types::message::{MessageInfo, MessageSource};
+    use waproto::whatsapp as wa;
+
+    const ANI: &str = "6280000000001@s.whatsapp.net";
+
+    fn message(id: &str, from: &str, recovered: bool) -> InboundMessage {
+        let source = MessageSource {
+            chat: from.parse().unwrap(),
+            sender: from.parse().unwrap(),
+            ..MessageSource::default()
+        };
+        let info = MessageInfo {
+            source,
+            id: id.into(),
+            push_name: format!("Ani\0{}", "i".repeat(200)),
+            unavailable_request_id: recovered.then(|| "REQUEST".to_owned()),
+            ..MessageInfo::default()
+        };
+        let text = wa::Message { conversation: Some("1".into()), ..wa::Message::default() };
+        InboundMessage::builder().message(Arc::new(text)).info(Arc::new(info)).build()
+    }
+
+    fn event(messages: Vec<InboundMessage>, hook_committed: bool) -> Arc<Event> {
+        let batch = MessageBatch::builder()
+            .messages(messages.into())
+            .origin(BatchOrigin::Live)
+            .hook_committed(hook_committed)
+            .build();
+        Arc::new(Event::Messages(batch))
+    }
+
+    #[test]
+    fn what_only_the_operators_phone_could_decrypt_is_taken_in() {
+        let executor = crate::executor::new();
+        let (hook, deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let recoveries = PhoneRecoveries { hook, executor };
+        smol::block_on(executor.run(async {
+            recoveries.handle_event(event(vec![message("HOOK", ANI, false)], true));
+            recoveries.handle_event(event(
+                vec![message("NEWSLETTER", "120363000000000001@newsletter", false)],
+                false,
+            ));
+            recoveries.handle_event(event(vec![message("PDO", ANI, true)], false));
+            let delivery = deliveries.recv().await.unwrap();
+            let [incoming] = &delivery.messages[..] else { panic!("one message") };
+            assert_eq!((incoming.message_id.as_str(), incoming.from.as_str()), ("PDO", ANI));
+            delivery.finish(Ok(()));
+            assert!(deliveries.is_empty(), "whatever the hook gets comes by the hook");
+        }));
+    }
+
+    #[test]
+    fn a_senders_own_name_is_cleaned_and_bounded() {
+        let (hook, _deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let name = hook.incoming(&message("M", ANI, false)).unwrap().push_name.unwrap();
+        assert!(name.starts_with("Ani i"), "{name:?}");
+        assert_eq!(name.chars().count(), PUSH_NAME_MAX_CHARS);
+        assert_eq!(push_name(" \u{200B}\0"), None);
+    }
+
+    #[test]
+    fn the_key_of_a_message_does_not_depend_on_what_is_known_of_its_sender() {
+        let (hook, _deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let lid = "100000000000001@lid";
+        let unknown = message("M", lid, false);
+        let mut known = message("M", lid, false);
+        let info = Arc::make_mut(&mut known.info);
+        info.source.sender_alt = Some(ANI.parse().unwrap());
+        let (unknown, known) = (hook.incoming(&unknown).unwrap(), hook.incoming(&known).unwrap());
+        assert_ne!(unknown.sender, known.sender);
+        let keys: HashSet<_> = [unknown, known].map(|m| (m.chat, m.from, m.message_id)).into();
+        assert_eq!(keys.len(), 1);
+    }
 }

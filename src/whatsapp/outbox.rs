@@ -54,9 +54,9 @@ pub struct Outbox {
 
 /// The id of the reply to a message: 22 characters like those WhatsApp's web client makes
 /// (`3EB0` and hexadecimal digits), the same for the same message on every run.
-pub fn reply_id(chat: &str, sender: &str, id: &str) -> String {
+pub fn reply_id(chat: &str, from: &str, id: &str) -> String {
     let mut hash = Sha256::new();
-    for part in [chat, sender, id] {
+    for part in [chat, from, id] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }

@@ -3,7 +3,8 @@
 //! One task owns the socket; `send` and `disconnect` only talk to it through channels. So a
 //! caller that is cancelled cannot leave half a frame behind, and a socket that ends takes
 //! everything with it. When whatsapp-rust does not take events, the socket is not read, and
-//! TCP makes WhatsApp wait.
+//! TCP makes WhatsApp wait. (It does take them while messages wait for the desk: see
+//! [`inbox`](super::inbox).)
 
 use std::convert::Infallible;
 use std::future::pending;

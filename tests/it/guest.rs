@@ -103,15 +103,14 @@ pub fn check(scene: &Scene, bot: Bot, guests: &mut [Guest]) -> Ledger {
             "{name}: every answer is shown once: {shown:#?}"
         );
         let mut answers: Vec<String> = shown.into_iter().map(|shown| shown.id).collect();
-        let chats =
-            ledger.texts(&format!("SELECT DISTINCT chat FROM inbound_message WHERE sender = '{number}'"));
-        let mut expected: Vec<String> = Vec::new();
-        for chat in &chats {
-            let ids = ledger.texts(&format!(
-                "SELECT id FROM inbound_message WHERE sender = '{number}' AND chat = '{chat}'"
-            ));
-            expected.extend(ids.iter().map(|id| reply_id(chat, number, id)));
-        }
+        let known = format!(
+            "FROM inbound_message WHERE sender IN ('{number}@s.whatsapp.net', '{}@lid') ORDER BY chat, sender, id",
+            guest.phone.lid()
+        );
+        let column = |column: &str| ledger.texts(&format!("SELECT {column} {known}"));
+        let (chats, senders, ids) = (column("chat"), column("sender"), column("id"));
+        let mut expected: Vec<String> =
+            (0..ids.len()).map(|n| reply_id(&chats[n], &senders[n], &ids[n])).collect();
         assert_eq!(expected.len(), guest.said.len(), "{name}: every message is known once");
         answers.sort();
         expected.sort();

@@ -14,4 +14,5 @@ mod refusals;
 mod scene;
 mod seed;
 mod shipped;
+mod storage;
 mod sync;

@@ -1,6 +1,6 @@
 //! Linking the bot to a phone, losing the link, linking again.
 
-use testbed::{Options, WhatsApp};
+use testbed::{Fault, Options, WhatsApp};
 
 use super::bot::Home;
 use super::scene::{Scene, enough_of_today};
@@ -17,6 +17,43 @@ fn the_eight_letter_code_pairs_as_well_as_the_qr_code() {
     assert!(status.success(), "{status}\n{}", pairing.output());
 
     let scene = Scene { server, home, operator };
+    let _bot = scene.run();
+    let (_, phone) = scene.customer(0);
+    scene.ask(&phone, "1");
+}
+
+#[test]
+fn a_connection_lost_while_the_phone_is_waited_for_brings_a_new_code() {
+    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    let operator = server.phone("Operator").expect("a phone");
+    let mut pairing = home.start(&["pair", "--phone", operator.number()]);
+    let void = pairing.wait_for("link code", |lines| lines.iter().find_map(|line| link_code(line)));
+    server.fault(Fault::Drop).expect("the fault is set");
+    let code = pairing.wait_for("second link code", |lines| {
+        lines.iter().filter_map(|line| link_code(line)).find(|code| *code != void)
+    });
+    operator.enter_link_code(&code).expect("the phone accepts the second code");
+    assert!(pairing.wait().success(), "{}", pairing.output());
+}
+
+#[test]
+fn pairing_a_bot_that_is_linked_says_so_and_changes_nothing() {
+    let scene = Scene::new();
+    let mut pairing = scene.home.start(&["pair"]);
+    assert!(pairing.wait().success(), "{}", pairing.output());
+    assert!(pairing.output().contains("Bot sudah tertaut"), "{}", pairing.output());
+    assert_eq!(scene.operator.companions().len(), 1);
+}
+
+#[test]
+fn a_bot_that_was_logged_out_while_it_was_off_can_be_paired_again() {
+    let scene = Scene::new();
+    scene.operator.unlink_companions();
+    let mut pairing = scene.home.start(&["pair"]);
+    let qr = pairing.wait_for_qr();
+    scene.operator.scan_qr(&qr).expect("the phone accepts the code");
+    assert!(pairing.wait().success(), "{}", pairing.output());
     let _bot = scene.run();
     let (_, phone) = scene.customer(0);
     scene.ask(&phone, "1");

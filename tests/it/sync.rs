@@ -71,6 +71,7 @@ impl Bot {
         let place = Place { provider: Provider::PasarJaya, sub: Some("Jakgrosir Kedoya".into()) };
         let new = NewRegistration {
             chat: "1000000000001@lid",
+            from: "1000000000001@lid",
             sender: &sender,
             sender_name: Some("Ani"),
             message_id: &format!("MESSAGE{n}"),
@@ -101,6 +102,7 @@ impl Bot {
                 first_retry: Duration::from_millis(5),
                 max_retry: Duration::from_millis(50),
                 probe: Duration::from_millis(50),
+                without_link: Duration::from_secs(3600),
                 // Rows must travel because the bell rang.
                 idle_check: Duration::from_secs(3600),
             },
@@ -498,4 +500,59 @@ fn two_boxes_with_one_project_never_both_register_a_person() {
     let (one, two) = (one.counts(), two.counts());
     assert_eq!((one.confirmed + two.confirmed, one.duplicate + two.duplicate), (66, 14));
     assert_eq!(stored(&supabase), 66);
+}
+
+#[test]
+fn nobody_reads_the_table_with_the_public_key_or_by_signing_up_with_it() {
+    let supabase = Supabase::start().unwrap();
+    // As an old project that was used with the public key often stands.
+    supabase
+        .apply(&format!(
+            "{OLD_TABLE} grant all on data_harian to anon, authenticated;
+             create policy everybody on data_harian using (true) with check (true);"
+        ))
+        .unwrap();
+    supabase.apply(SCHEMA).unwrap();
+    let rights = "select has_table_privilege(role, 'data_harian', 'select, insert, update, delete')
+         from unnest(array['anon', 'authenticated', 'service_role']) role";
+    assert_eq!(supabase.query(rights).unwrap(), [["f"], ["f"], ["t"]]);
+}
+
+#[test]
+fn rows_that_were_imported_with_their_ids_are_no_obstacle() {
+    let supabase = project();
+    supabase
+        .apply(
+            "insert into data_harian (id, processing_day_key, no_ktp)
+             select n, '2026-11-01', n::text from generate_series(1, 30) n",
+        )
+        .unwrap();
+    let bot = Bot::new();
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    beside(bot.sync(&url, key), async {
+        for n in 0..5 {
+            bot.register(n).await;
+        }
+        bot.until_sent().await;
+    });
+    assert_eq!(bot.counts(), Counts { confirmed: 5, ..Counts::default() });
+    assert_eq!(stored(&supabase), 35);
+}
+
+#[test]
+fn a_parked_row_gets_another_chance_when_the_bot_starts() {
+    let supabase = project();
+    supabase.apply("alter table data_harian add constraint no_one check (nama <> 'Orang 1')").unwrap();
+    let bot = Bot::new();
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    beside(bot.sync(&url, key), async {
+        bot.register(1).await;
+        bot.until_sent().await;
+    });
+    assert_eq!(bot.counts(), Counts { parked: 1, ..Counts::default() });
+    supabase.apply("alter table data_harian drop constraint no_one").unwrap();
+    beside(bot.sync(&url, key), async {
+        bot.until("the row confirmed", |bot| bot.counts().confirmed == 1).await;
+    });
+    assert_eq!(stored(&supabase), 1);
 }

@@ -2,13 +2,16 @@
 // stdout, Baileys' own log goes to stderr (level in LOG, default "silent").
 //
 // Commands, `{"do": …}`:
-//   connect {url, [folder], [name], [number, [code]]}
+//   connect {url, [folder], [name], [number, [code]], [keepAliveMs], [queryMs]}
 //                                    first connection; credentials live in `folder`, else in memory;
-//                                    with `number`, links by eight-letter code instead of by QR code
+//                                    with `number`, links by eight-letter code instead of by QR code;
+//                                    the times are how often it pings and how long it waits for answers
 //   send {to, text, [id]}            `to` is a number, a JID or a group's id with @g.us
 //   create_group {subject, members}  members are JIDs
 //   read {chat, id, [participant]}   sends a read receipt
 //   typing {to, on}
+//   presence {available}             says whether somebody looks at it
+//   subscribe {to}                   wants to know whether that person is there
 //   drop                             cuts the TCP connection without a word
 //   reconnect                        connects again with the same credentials
 //   forget_sessions                  loses all Signal sessions: what comes next needs a retry
@@ -16,9 +19,13 @@
 //   quit
 //
 // Events, `{"event": …}`:
-//   qr {text} · code {code} · paired {jid} · open {jid, lid} · close {statusCode, reason}
+//   qr {text} · code {code} · paired {jid} · open {jid, lid, name} · close {statusCode, reason}
 //   message {chat, from, fromAlt, fromMe, id, text} · undecryptable {chat, from, id}
 //   receipt {id, status} · group {id} · sent {id} · error {command, message}
+//   presence {of, state}             state: available, unavailable, composing
+//   stanza {id, offline} · ack {class, id, error}
+//                                    a message and an acknowledgement as they came over the wire
+//   pong                             the server answered a ping
 //
 // A close with 515 (restart required) reconnects by itself, as every Baileys app does.
 
@@ -93,11 +100,20 @@ function open() {
     markOnlineOnConnect: true,
     generateHighQualityLinkPreview: false,
     getMessage: async key => sent.get(key.id),
+    ...(settings.keepAliveMs && { keepAliveIntervalMs: settings.keepAliveMs }),
+    ...(settings.queryMs && { defaultQueryTimeoutMs: settings.queryMs }),
   })
   socket = current
   current.ev.on('creds.update', auth.saveCreds)
   current.ev.on('connection.update', update => onConnection(current, update))
   current.ev.on('messages.upsert', ({ messages }) => messages.forEach(onMessage))
+  current.ev.on('presence.update', ({ id, presences }) => {
+    for (const { lastKnownPresence } of Object.values(presences)) emit('presence', { of: id, state: lastKnownPresence })
+  })
+  current.ws.on('CB:message', ({ attrs }) => emit('stanza', { id: attrs.id, offline: attrs.offline }))
+  // Only the answer to a ping carries the time.
+  current.ws.on('CB:iq,type:result', ({ attrs }) => attrs.t && emit('pong'))
+  current.ws.on('CB:ack', ({ attrs }) => emit('ack', { class: attrs.class, id: attrs.id, error: attrs.error }))
   current.ev.on('messages.update', updates => {
     for (const { key, update } of updates) {
       if (update.status != null) emit('receipt', { id: key.id, status: update.status })
@@ -115,7 +131,8 @@ async function onConnection(current, { qr, connection, isNewLogin, lastDisconnec
   }
   if (isNewLogin) emit('paired', { jid: auth.state.creds.me?.id })
   if (connection === 'open') {
-    emit('open', { jid: auth.state.creds.me?.id, lid: auth.state.creds.me?.lid })
+    const { id: jid, lid, name } = auth.state.creds.me ?? {}
+    emit('open', { jid, lid, name })
     // Without this, receipts say "inactive" for want of a name.
     await current.sendPresenceUpdate('available').catch(() => {})
   }
@@ -148,8 +165,8 @@ function onMessage({ key, message, messageStubType, status }) {
 const jidOf = to => (to.includes('@') ? to : `${to}@s.whatsapp.net`)
 
 const commands = {
-  async connect({ url, folder, name, number, code }) {
-    settings = { url, name, number, code, asked: false }
+  async connect({ url, folder, name, number, code, keepAliveMs, queryMs }) {
+    settings = { url, name, number, code, keepAliveMs, queryMs, asked: false }
     auth = folder ? await folderAuthState(folder) : memoryAuthState()
     open()
   },
@@ -167,6 +184,12 @@ const commands = {
   },
   async typing({ to, on }) {
     await socket.sendPresenceUpdate(on ? 'composing' : 'paused', jidOf(to))
+  },
+  async presence({ available }) {
+    await socket.sendPresenceUpdate(available ? 'available' : 'unavailable')
+  },
+  async subscribe({ to }) {
+    await socket.presenceSubscribe(jidOf(to))
   },
   async drop() {
     socket.ws.socket.terminate()

@@ -7,6 +7,7 @@
 //
 // FOLDER gets the session (`auth/`) and the database (`registrations.db`). One JSON object per line
 // on stdout: {"event":"start","pid"}, {"event":"qr","text"}, {"event":"open"}, {"event":"close","code"}.
+// SIGTERM ends it once everything is written.
 
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
@@ -135,6 +136,9 @@ const replyId = id => '3EB0' + createHash('sha256').update(id).digest('hex').sli
 const logger = pino({ level: 'silent' })
 const { state, saveCreds } = await useMultiFileAuthState(join(folder, 'auth'))
 
+let current
+let ending = false
+
 function connect() {
     const socket = makeWASocket({
         waWebSocketUrl: url,
@@ -144,6 +148,7 @@ function connect() {
         shouldSyncHistoryMessage: () => false,
         getMessage: async () => undefined,
     })
+    current = socket
     socket.ev.on('creds.update', saveCreds)
     socket.ev.on('connection.update', ({ connection, lastDisconnect, qr }) => {
         if (qr) say('qr', { text: qr })
@@ -151,6 +156,7 @@ function connect() {
         if (connection === 'close') {
             const code = lastDisconnect?.error?.output?.statusCode
             say('close', { code })
+            if (ending) return
             if (code === DisconnectReason.loggedOut) process.exit(1)
             setTimeout(connect, code === DisconnectReason.restartRequired ? 0 : RECONNECT_AFTER_MS)
         }
@@ -164,6 +170,19 @@ function connect() {
         }
     })
 }
+
+/** Ends once no file is being written: half a session would be worth nothing. */
+function endWhenWritten() {
+    const writes = process.getActiveResourcesInfo().some(resource => /^(FSReq|CloseReq)/.test(resource))
+    if (writes) setImmediate(endWhenWritten)
+    else process.exit(0)
+}
+
+process.once('SIGTERM', () => {
+    ending = true
+    current.end()
+    setImmediate(endWhenWritten)
+})
 
 say('start', { pid: process.pid })
 connect()

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use wacore::store::error::{Result as StoreResult, StoreError};
 
+use crate::ledger::database::MayPass;
 use crate::ledger::{Database, LedgerError};
 use crate::personal::PhoneNumber;
 
@@ -92,6 +93,15 @@ pub enum SessionError {
 impl From<rusqlite::Error> for SessionError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Ledger(error.into())
+    }
+}
+
+impl MayPass for SessionError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Ledger(error) => error.may_pass(),
+            Self::DeviceUnreadable { .. } | Self::SetAside => false,
+        }
     }
 }
 
@@ -256,6 +266,15 @@ impl SessionStore {
     /// Writes for the client of this handle, unless its session was set aside.
     async fn write<T>(&self, job: impl FnOnce(&Connection) -> Result<T, SessionError>) -> StoreResult<T> {
         Ok(self.database.write(|tx| self.in_session(tx, job)).await?)
+    }
+
+    /// The same for what must not be lost while the disk refuses; `what` names it in the log.
+    async fn write_patiently<T>(
+        &self,
+        what: &str,
+        mut job: impl FnMut(&Connection) -> Result<T, SessionError>,
+    ) -> StoreResult<T> {
+        Ok(self.database.write_patiently(what, |tx| self.in_session(tx, &mut job)).await?)
     }
 
     /// The same without waiting for the commit: for what a power cut may undo.

@@ -239,7 +239,9 @@ impl ProtocolStore for SessionStore {
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> StoreResult<()> {
         let now = self.now();
-        self.write(|tx| {
+        // An error here would lose the messages: they are decrypted, so their keys are used up, and
+        // whatsapp-rust acknowledges what comes again and is not in this table.
+        self.write_patiently("received messages", |tx| {
             for row in rows {
                 execute(tx, PUT_PENDING_INBOUND, (row.chat, row.sender, row.id, row.message, now))?;
             }

@@ -119,6 +119,13 @@ impl Baileys {
         }
     }
 
+    /// An event of that name, if one came that was not waited for.
+    pub fn take(&mut self, event: &str) -> Option<Value> {
+        self.seen.extend(self.events.try_iter());
+        let place = self.seen.iter().position(|seen| seen["event"] == event)?;
+        Some(self.seen.remove(place))
+    }
+
     /// Events that were not waited for, of that name.
     pub fn leftover(&mut self, event: &str) -> Vec<Value> {
         self.seen.extend(self.events.try_iter());

@@ -188,9 +188,7 @@ impl Bot {
     /// When it does not end with 0.
     pub fn stop(&mut self, server: &WhatsApp, number: &str) -> Result<()> {
         let mut running = Running(self.child.take().context("the bot does not run")?);
-        let asked =
-            Command::new("sh").args(["-c", "kill -TERM \"$0\"", &running.0.id().to_string()]).status()?;
-        ensure!(asked.success(), "cannot send SIGTERM to the bot");
+        running.ask_to_end()?;
         let status = running.wait_end("bot-kjp to stop").with_context(|| self.tail())?;
         ensure!(status.success(), "asked to stop, bot-kjp ended with {status}{}", self.tail());
         self.wait_offline(server, number)
@@ -239,7 +237,15 @@ pub(crate) fn child_command(program: &Path) -> Command {
 pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    fn wait_end(&mut self, what: &str) -> Result<ExitStatus> {
+    /// Sends SIGTERM.
+    pub(crate) fn ask_to_end(&self) -> Result<()> {
+        let pid = self.0.id().to_string();
+        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status()?;
+        ensure!(asked.success(), "cannot send SIGTERM to process {pid}");
+        Ok(())
+    }
+
+    pub(crate) fn wait_end(&mut self, what: &str) -> Result<ExitStatus> {
         wait_until(what, STEP, || Ok(self.0.try_wait()?))
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! | command | further keys | answer |
 //! | --- | --- | --- |
-//! | `status` | | `url`, `http`, `resent`, `phones`: name, number, lid, companions, online, queue |
-//! | `phone` | `name` | `number`, `lid`; opens the account if there is none |
+//! | `status` | | `url`, `http`, `resent`, `phones`: name, push_name, number, lid, companions, online, queue |
+//! | `phone` | `name` (see [`crate::whatsapp::scenario`]) | `number`, `lid`; opens the account if there is none |
 //! | `scan_qr` | `name`, `text` | `device` |
 //! | `link_code` | `name`, `code` | `device` |
 //! | `unlink` | `name` | |
@@ -285,6 +285,7 @@ fn perform(server: &WhatsApp, command: Command) -> anyhow::Result<Value> {
 fn phone_status(server: &WhatsApp, phone: &Handset) -> Value {
     json!({
         "name": phone.name(),
+        "push_name": phone.push_name(),
         "number": phone.number(),
         "lid": phone.lid(),
         "companions": phone.companions(),

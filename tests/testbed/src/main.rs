@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use lexopt::prelude::*;
@@ -26,6 +27,10 @@ testbed whatsapp [--port N] [--tls] [--control PORT] [--listen ADDRESS] [--media
   --media-host HOST  host and port that clients are told for media
   --state FOLDER     write `url`, `control` and, with --tls, `ca.pem` into that folder
   --log LEVEL        off, error, warn, info (default), debug, trace
+
+CHATSTATE_TTL_SECS in the environment sets how long somebody counts as typing (default 25).
+Phones named restricted:NAME and scenario:flag[,flag]:NAME behave as they are named; the flags are
+listed in src/whatsapp/scenario.rs.
 
 The program prints one line `url=… control=…` when it is ready, and runs until it is killed.";
 
@@ -78,6 +83,10 @@ fn whatsapp(mut arguments: lexopt::Parser) -> anyhow::Result<()> {
             }
             other => bail!("{}\n\n{HELP}", other.unexpected()),
         }
+    }
+    if let Some(seconds) = std::env::var_os("CHATSTATE_TTL_SECS") {
+        let seconds = seconds.to_str().and_then(|seconds| seconds.parse().ok());
+        options.typing_lives = Duration::from_secs(seconds.context("CHATSTATE_TTL_SECS is no number")?);
     }
     simple_logger::SimpleLogger::new().with_level(level).init()?;
     options.address = SocketAddr::new(address, port);

@@ -1,8 +1,8 @@
 //! The server and its phones against Baileys, an independent client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::baileys::{Baileys, PATIENCE};
 use testbed::{Addressing, Fault, Handset, Options, SendAs, WhatsApp, text_message};
 
@@ -19,6 +19,19 @@ fn link(server: &WhatsApp, name: &str) -> (Handset, Baileys) {
     baileys.link(&server.url(), name, |qr| phone.scan_qr(qr).map(drop)).unwrap();
     server.wait_online(phone.number(), PATIENCE).unwrap();
     (phone, baileys)
+}
+
+/// As [`link`], with a client that has other times than it usually has.
+fn link_impatient(server: &WhatsApp, phone: &Handset, times: Value) -> Baileys {
+    let mut baileys = Baileys::start().unwrap();
+    let mut connect = json!({ "do": "connect", "url": server.url(), "name": phone.name() });
+    connect.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+    baileys.command(connect).unwrap();
+    let qr = baileys.wait("qr", |_| true).unwrap();
+    phone.scan_qr(qr["text"].as_str().unwrap()).unwrap();
+    baileys.wait("open", |_| true).unwrap();
+    server.wait_online(phone.number(), PATIENCE).unwrap();
+    baileys
 }
 
 #[test]
@@ -192,22 +205,29 @@ fn delayed_duplicated_and_overtaken_messages_arrive_as_commanded() {
 
     server.fault_on(budi.number(), Fault::Duplicate { count: Some(1) }).unwrap();
     server.fault_on(budi.number(), Fault::Delay { ms: 300 }).unwrap();
-    let sent_at = std::time::Instant::now();
+    let sent_at = Instant::now();
     let late = ani.send_text(budi.number(), "empat").unwrap();
     baileys.wait("message", |message| message["id"] == *late).unwrap();
     assert!(sent_at.elapsed() >= Duration::from_millis(300));
     ani.wait_delivered(&late, PATIENCE).unwrap();
+    for copy in ["the first", "the second"] {
+        baileys.wait("stanza", |stanza| stanza["id"] == *late).expect(copy);
+    }
     server.clear_faults();
 
     server.fault_on(budi.number(), Fault::HoldOffline).unwrap();
+    server.fault_on(budi.number(), Fault::Duplicate { count: Some(1) }).unwrap();
     let waiting = ani.send_text(budi.number(), "lima").unwrap();
-    assert_eq!(server.queue_len(budi.number()).unwrap(), 1);
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 2);
     server.clear_faults();
     baileys.wait("message", |message| message["id"] == *waiting).unwrap();
+    for copy in ["the first", "the second"] {
+        baileys.wait("stanza", |stanza| stanza["id"] == *waiting).expect(copy);
+    }
     server.fault_on(budi.number(), Fault::Replay { id: waiting }).unwrap();
     let last = ani.send_text(budi.number(), "enam").unwrap();
     baileys.wait("message", |message| message["id"] == *last).unwrap();
-    assert!(baileys.leftover("message").is_empty(), "a replayed message was taken for a new one");
+    assert!(baileys.leftover("message").is_empty(), "a repeated message was taken for a new one");
 }
 
 #[test]
@@ -256,6 +276,83 @@ fn lost_sessions_cost_no_message() {
     let id = ani.send_text(budi.number(), "empat").unwrap();
     baileys.wait("message", |message| message["id"] == *id).unwrap();
     assert_eq!(server.resent(), 0);
+}
+
+#[test]
+fn unanswered_pings_make_a_client_give_its_connection_up() {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let budi = server.phone("Budi").unwrap();
+    let mut baileys = link_impatient(&server, &budi, json!({ "keepAliveMs": 200 }));
+    baileys.wait("pong", |_| true).unwrap();
+
+    server.fault_on(budi.number(), Fault::IgnorePings).unwrap();
+    // Everything else is answered meanwhile.
+    let ani = server.phone("Ani").unwrap();
+    let id = baileys.send(ani.number(), "halo").unwrap();
+    ani.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
+    const CONNECTION_LOST: u16 = 408;
+    assert_eq!(baileys.wait("close", |_| true).unwrap()["statusCode"], CONNECTION_LOST);
+
+    server.clear_faults();
+    while baileys.take("pong").is_some() {}
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    baileys.wait("pong", |_| true).unwrap();
+}
+
+#[test]
+fn a_request_can_be_refused_or_left_without_an_answer() {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let budi = server.phone("Budi").unwrap();
+    let patience = Duration::from_secs(5);
+    let mut baileys = link_impatient(&server, &budi, json!({ "queryMs": patience.as_millis() as u64 }));
+    let ani = server.phone("Ani").unwrap();
+    let iq = |xmlns: &str, code| Fault::Iq { xmlns: xmlns.into(), code, count: None };
+    // To write to somebody for the first time, a client asks for the devices and for their keys.
+    for (name, xmlns) in [("Ani", "encrypt"), ("Citra", "usync")] {
+        let other = server.phone(name).unwrap();
+        server.fault_on(budi.number(), iq(xmlns, Some(503))).unwrap();
+        baileys.command(json!({ "do": "send", "to": other.number(), "text": "halo" })).unwrap();
+        assert_eq!(baileys.wait("error", |_| true).unwrap()["message"], "fault", "{xmlns}");
+        assert!(other.shown().is_empty());
+        server.clear_faults();
+        let id = baileys.send(other.number(), "halo lagi").unwrap();
+        other.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
+    }
+
+    let create = json!({ "do": "create_group", "subject": "Sembako", "members": [ani.number()] });
+    server.fault_on(budi.number(), iq("w:g2", None)).unwrap();
+    let asked = Instant::now();
+    baileys.command(create.clone()).unwrap();
+    baileys.wait("error", |error| error["command"] == "create_group").unwrap();
+    assert!(asked.elapsed() >= patience, "it was answered");
+    server.clear_faults();
+    baileys.command(create).unwrap();
+    baileys.wait("group", |_| true).unwrap();
+}
+
+#[test]
+fn a_swallowed_ack_is_missing_but_what_it_was_for_arrives() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    let first = ani.send_text(budi.number(), "satu").unwrap();
+    baileys.wait("ack", |ack| ack["class"] == "receipt" && ack["id"] == *first).unwrap();
+
+    server.fault_on(budi.number(), Fault::SwallowAcks { class: "receipt".into(), count: Some(1) }).unwrap();
+    let second = ani.send_text(budi.number(), "dua").unwrap();
+    ani.wait_delivered(&second, PATIENCE).unwrap();
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 0);
+    // Acknowledgements come in order: with the third one here, the second will not come any more.
+    let third = ani.send_text(budi.number(), "tiga").unwrap();
+    baileys.wait("ack", |ack| ack["class"] == "receipt" && ack["id"] == *third).unwrap();
+    assert!(baileys.leftover("ack").iter().all(|ack| ack["id"] != *second));
+
+    server.fault_on(budi.number(), Fault::SwallowAcks { class: "message".into(), count: Some(1) }).unwrap();
+    let swallowed = baileys.send(ani.number(), "empat").unwrap();
+    ani.wait_for(|shown| shown.id == swallowed, PATIENCE).unwrap();
+    let confirmed = baileys.send(ani.number(), "lima").unwrap();
+    baileys.wait("ack", |ack| ack["class"] == "message" && ack["id"] == *confirmed).unwrap();
+    let leftover = baileys.leftover("ack");
+    assert!(leftover.iter().all(|ack| ack["class"] != "message" || ack["id"] != *swallowed), "{leftover:?}");
 }
 
 #[test]

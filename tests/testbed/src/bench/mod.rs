@@ -35,7 +35,7 @@ testbed bench --bot PATH [--registrations N] [--customers N] [--idle SECONDS] [-
 
   --bot PATH          bot-kjp, built with --release --features danger-accept-test-bed
   --registrations N   people to register, one per message (default 1000)
-  --customers N       customers who write at the same time (default 20)
+  --customers N       customers who write at the same time (default 20, at most 140)
   --idle SECONDS      how long the connected bots are watched doing nothing (default 30)
   --only NAME         measure one of the two
   --folder DIR        where the bots keep their data (default: a temporary folder); should be on a
@@ -139,8 +139,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
     let Arguments { registrations, customers, .. } = arguments;
     ensure!((1..=CUSTOMERS_PER_SEED).contains(&customers), "--customers must be 1 to {CUSTOMERS_PER_SEED}");
     ensure!(
-        registrations >= customers && registrations.is_multiple_of(customers),
-        "--registrations must be a multiple of --customers ({customers})"
+        registrations >= customers,
+        "{customers} customers register somebody each: --registrations is less"
     );
     let most = PEOPLE_PER_CUSTOMER * customers;
     ensure!(registrations <= most, "{customers} customers have at most {most} people to register");
@@ -162,14 +162,10 @@ fn measure_all(arguments: &Arguments) -> Result<Report> {
     let server = WhatsApp::start(Options::default())?;
     let customers = (0..arguments.customers).map(|n| {
         let customer = Customer::of_seed(SEED, n);
-        Ok((server.phone(customer.name())?, customer))
+        let people = share(arguments.registrations, arguments.customers, n);
+        Ok(Writer { phone: server.phone(customer.name())?, customer, people })
     });
-    let load = Load {
-        server: &server,
-        customers: customers.collect::<Result<_>>()?,
-        each: arguments.registrations / arguments.customers,
-        idle: arguments.idle,
-    };
+    let load = Load { server: &server, customers: customers.collect::<Result<_>>()?, idle: arguments.idle };
     let mut measurements = Vec::new();
     for contestant in [Contestant::BotKjp, Contestant::Baileys] {
         if arguments.only.is_some_and(|only| only != contestant) {
@@ -196,12 +192,23 @@ fn measure_all(arguments: &Arguments) -> Result<Report> {
     Ok(Report::new(plan, measurements, arguments.bot.as_deref()))
 }
 
+/// How many of `registrations` the `n`th customer sends: as many as the others, or one more.
+fn share(registrations: usize, customers: usize, n: usize) -> usize {
+    registrations / customers + usize::from(n < registrations % customers)
+}
+
+/// A customer with a phone.
+struct Writer {
+    phone: Handset,
+    customer: Customer,
+    /// How many people this one registers.
+    people: usize,
+}
+
 /// What both bots are put through.
 struct Load<'a> {
     server: &'a WhatsApp,
-    customers: Vec<(Handset, Customer)>,
-    /// Registrations per customer.
-    each: usize,
+    customers: Vec<Writer>,
     idle: Duration,
 }
 
@@ -225,6 +232,7 @@ impl Load<'_> {
     fn measure_baileys(&self, folder: &Path) -> Result<Measurement> {
         let account = self.server.phone("Baileys bot")?;
         progress("linking the Baileys bot");
+        BaileysBot::link(self.server, &account, folder)?;
         let bot = BaileysBot::start(self.server, &account, folder)?;
         self.measure(Contestant::Baileys, &account, bot.pid(), &bot.database())
     }
@@ -242,7 +250,7 @@ impl Load<'_> {
         interrupt::pause(self.idle)?;
         let idle = Snapshot::of(pid)?;
 
-        let registrations = self.each * self.customers.len();
+        let registrations: usize = self.customers.iter().map(|writer| writer.people).sum();
         progress(&format!("{}: {registrations} registrations", contestant.name()));
         let started = Instant::now();
         let latencies = self.everybody_registers(account.number())?;
@@ -261,11 +269,8 @@ impl Load<'_> {
     /// Every customer on a thread of its own; gives all latencies.
     fn everybody_registers(&self, bot: &str) -> Result<Vec<Duration>> {
         std::thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .customers
-                .iter()
-                .map(|(phone, customer)| scope.spawn(move || converse(phone, customer, self.each, bot)))
-                .collect();
+            let threads: Vec<_> =
+                self.customers.iter().map(|writer| scope.spawn(move || converse(writer, bot))).collect();
             let mut latencies = Vec::new();
             for thread in threads {
                 latencies.extend(thread.join().expect("a customer's thread does not panic")?);
@@ -284,10 +289,10 @@ impl Load<'_> {
             .prepare(&format!("SELECT {column} FROM registration ORDER BY {column}"))?
             .query_map([], |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
-        let people =
-            |customer: &Customer| -> Vec<String> { (0..self.each).map(|n| customer.person(n).nik).collect() };
-        let mut sent: Vec<String> =
-            self.customers.iter().flat_map(|(_, customer)| people(customer)).collect();
+        let people = |Writer { customer, people, .. }: &Writer| -> Vec<String> {
+            (0..*people).map(|n| customer.person(n).nik).collect()
+        };
+        let mut sent: Vec<String> = self.customers.iter().flat_map(people).collect();
         sent.sort();
         stored.sort();
         ensure!(
@@ -303,9 +308,9 @@ impl Load<'_> {
 
 /// One customer's whole conversation: time from handing each message to the phone until the answer
 /// is on its screen.
-fn converse(phone: &Handset, customer: &Customer, registrations: usize, bot: &str) -> Result<Vec<Duration>> {
+fn converse(Writer { phone, customer, people }: &Writer, bot: &str) -> Result<Vec<Duration>> {
     let opening = OPENING.into_iter().map(|text| (text.to_owned(), None));
-    let people = (0..registrations).map(|n| (customer.registration_text(n), Some(customer.person(n).nama)));
+    let people = (0..*people).map(|n| (customer.registration_text(n), Some(customer.person(n).nama)));
     // Two bots write to the same phones, so answers of the other one may be there already.
     let mut seen: HashSet<String> = phone.shown().into_iter().map(|shown| shown.id).collect();
     let mut latencies = Vec::new();
@@ -326,4 +331,32 @@ fn converse(phone: &Handset, customer: &Customer, registrations: usize, bot: &st
 /// What goes on, for the person who waits; not part of the result.
 fn progress(text: &str) {
     eprintln!("bench: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_customers_shares_the_registrations_evenly() {
+        for customers in 1..=CUSTOMERS_PER_SEED {
+            let arguments = lexopt::Parser::from_args(["--customers".to_owned(), customers.to_string()]);
+            let Arguments { registrations, customers, .. } = parse(arguments).unwrap().unwrap();
+            let shares: Vec<usize> = (0..customers).map(|n| share(registrations, customers, n)).collect();
+            assert_eq!(shares.iter().sum::<usize>(), registrations);
+            assert!(shares[0] - shares[customers - 1] <= 1 && shares[customers - 1] > 0, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_customers_cannot_register_is_refused() {
+        let most = (PEOPLE_PER_CUSTOMER * 2).to_string();
+        let too_many = (PEOPLE_PER_CUSTOMER * 2 + 1).to_string();
+        let accepts = |customers: &str, registrations: &str| {
+            let arguments = ["--customers", customers, "--registrations", registrations];
+            parse(lexopt::Parser::from_args(arguments)).is_ok()
+        };
+        assert!(accepts("2", &most) && !accepts("2", &too_many));
+        assert!(!accepts("0", "1000") && !accepts("141", "1000") && !accepts("10", "9"));
+    }
 }

@@ -64,9 +64,12 @@ pub struct Account {
     pub number: String,
     /// User part of the LID.
     pub lid: String,
-    /// What messages carry as `notify`; empty until it is known.
+    /// The name it was opened under, by which clients and tests find it again; empty when the client
+    /// that opened it gave none. Never changes.
+    pub registered_as: String,
+    /// What messages carry as `notify`; clients change it with their presence.
     pub name: String,
-    /// Strangers need a trusted-contact token to write to it (upstream's `restricted:` names).
+    /// Strangers need a trusted-contact token to write to it.
     pub restricted: bool,
     pub primary: Primary,
     pub companions: BTreeMap<u16, Companion>,
@@ -86,8 +89,11 @@ impl Account {
         Account {
             number: format!("628{:010}", index + 1),
             lid: format!("{}", 200_000_000_000_001 + index as u64),
-            name: name.to_owned(),
-            restricted: name.starts_with("restricted:"),
+            registered_as: name.to_owned(),
+            // Nobody lacks a push name in WhatsApp, and clients that have none do not say that they
+            // are available: this one reaches them with `<biz name>`.
+            name: if name.is_empty() { format!("Warga {}", index + 1) } else { name.to_owned() },
+            restricted: false,
             primary: Primary::new(rng),
             companions: BTreeMap::new(),
             last_companion: 0,

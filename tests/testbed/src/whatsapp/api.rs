@@ -13,6 +13,7 @@ use waproto::whatsapp::Message;
 use super::accounts::{AccountId, Addressing, DeviceAddress};
 use super::faults::Fault;
 use super::noise::ServerKeys;
+use super::presence::TYPING_LIVES;
 use super::primary::{SendAs, Shown, text_message};
 use super::socket::{Port, listen, run_timers};
 use super::tls::Tls;
@@ -33,11 +34,18 @@ pub struct Options {
     pub tls: bool,
     /// Host name (and port) that clients are told for media; the address when absent.
     pub media_host: Option<String>,
+    /// How long somebody counts as typing without typing on.
+    pub typing_lives: Duration,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { address: (Ipv4Addr::LOCALHOST, 0).into(), tls: false, media_host: None }
+        Options {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: false,
+            media_host: None,
+            typing_lives: TYPING_LIVES,
+        }
     }
 }
 
@@ -60,7 +68,10 @@ impl WhatsApp {
         let address = listener.local_addr()?;
         let (hub, wake) = Hub::new();
         let media_host = options.media_host.unwrap_or_else(|| address.to_string());
-        hub.enter(|world| world.media.host = media_host);
+        hub.enter(|world| {
+            world.media.host = media_host;
+            world.typing_lives = options.typing_lives;
+        });
         let tls = if options.tls { Some(Tls::new()?) } else { None };
         let port = Arc::new(Port { hub, keys: ServerKeys::new(&mut rand::rng()), tls });
         let (stop, stopped) = async_channel::bounded::<()>(1);
@@ -103,7 +114,8 @@ impl WhatsApp {
         self.port.tls.as_ref().map(|tls| tls.ca_pem.clone())
     }
 
-    /// The phone of the account with that name; opens the account if there is none.
+    /// The phone of the account that was opened under that name; opens it if there is none. Some
+    /// names switch behaviours: see [`super::scenario`].
     ///
     /// # Errors
     /// When the name is empty.
@@ -252,7 +264,13 @@ impl Handset {
         &self.lid
     }
 
+    /// The name it was opened under; empty when a client opened it that gave none.
     pub fn name(&self) -> String {
+        self.enter(|world| world.accounts[self.account].registered_as.clone())
+    }
+
+    /// What its messages carry as the sender's name.
+    pub fn push_name(&self) -> String {
         self.enter(|world| world.accounts[self.account].name.clone())
     }
 

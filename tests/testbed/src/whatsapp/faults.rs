@@ -57,7 +57,7 @@ pub enum Fault {
     RejectMessages { code: u16, count: Option<u32> },
     /// Delivers messages this much later.
     Delay { ms: u64 },
-    /// Delivers the next messages twice.
+    /// Delivers the next messages twice, whatever else holds them up meanwhile.
     Duplicate { count: Option<u32> },
     /// Spoils the ciphertext of the next messages, so that the receiver must ask for a retry.
     Corrupt { count: Option<u32> },
@@ -157,8 +157,8 @@ pub enum IqFault {
 #[derive(Default)]
 pub struct Faults {
     active: Vec<Active>,
-    /// Messages held back to be overtaken.
-    held: HashMap<DeviceAddress, Node>,
+    /// Messages held back to be overtaken, with their copies.
+    held: HashMap<DeviceAddress, Vec<Node>>,
 }
 
 impl Faults {
@@ -333,26 +333,29 @@ impl World {
             corrupt(&mut stanza);
         }
         let twice = faults.happens(to.account, |fault| matches!(fault, Fault::Duplicate { .. }));
+        // The copies stay together from here on, so that no other fault loses one.
+        let mut stanzas = vec![stanza; if twice { 2 } else { 1 }];
         if let Some(overtaken) = faults.held.remove(&to) {
-            self.deliver_message(to, stanza);
-            return self.deliver_message(to, overtaken);
-        }
-        if faults.happens(to.account, |fault| matches!(fault, Fault::Reorder { .. })) {
-            faults.held.insert(to, stanza);
+            stanzas.extend(overtaken);
+        } else if faults.happens(to.account, |fault| matches!(fault, Fault::Reorder { .. })) {
+            faults.held.insert(to, stanzas);
             return self.after(HELD_BACK, Later::ReleaseHeld { to });
         }
-        if let Some(delay) = faults.delays(to.account) {
-            return self.after(delay, Later::Deliver { to, stanza });
+        match faults.delays(to.account) {
+            Some(delay) => self.after(delay, Later::Deliver { to, stanzas }),
+            None => self.deliver_messages(to, stanzas),
         }
-        if twice {
-            self.deliver_message(to, stanza.clone());
+    }
+
+    pub fn deliver_messages(&mut self, to: DeviceAddress, stanzas: Vec<Node>) {
+        for stanza in stanzas {
+            self.deliver_message(to, stanza);
         }
-        self.deliver_message(to, stanza);
     }
 
     pub fn release_held(&mut self, to: DeviceAddress) {
-        if let Some(stanza) = self.faults.held.remove(&to) {
-            self.deliver_message(to, stanza);
+        if let Some(stanzas) = self.faults.held.remove(&to) {
+            self.deliver_messages(to, stanzas);
         }
     }
 }
@@ -394,6 +397,64 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::whatsapp::primary::{SendAs, text_message};
+
+    /// Two phones; the number of the second.
+    fn two_phones() -> (World, String) {
+        let mut world = World::new(StdRng::seed_from_u64(1));
+        world.new_account("Ani");
+        world.new_account("Budi");
+        let number = world.accounts[1].number.clone();
+        (world, number)
+    }
+
+    /// Ani writes to Budi.
+    fn write(world: &mut World, to: &str, text: &str) {
+        world.phone_sends(0, to, text_message(text), SendAs::default()).unwrap();
+        world.settle();
+    }
+
+    /// What Budi's screen shows, each with how often it came.
+    fn screen(world: &World) -> Vec<(&str, u32)> {
+        let shown = &world.accounts[1].primary.shown;
+        shown.iter().map(|shown| (shown.text.as_str(), shown.copies)).collect()
+    }
+
+    /// Goes on to a later time, with all that is due by then.
+    fn wait(world: &mut World, time: Duration) {
+        world.now.instant += time;
+        world.run_timers();
+        world.settle();
+    }
+
+    #[test]
+    fn a_duplicate_comes_twice_however_it_is_held_up() {
+        let (mut world, budi) = two_phones();
+        let delay = Duration::from_millis(300);
+        world.set_fault(Some(1), Fault::Duplicate { count: Some(1) }).unwrap();
+        world.set_fault(Some(1), Fault::Delay { ms: 300 }).unwrap();
+        write(&mut world, &budi, "satu");
+        assert_eq!(screen(&world), []);
+        wait(&mut world, delay);
+        assert_eq!(screen(&world), [("satu", 2)]);
+        world.clear_faults();
+
+        // Held back until nothing overtakes it.
+        world.set_fault(Some(1), Fault::Duplicate { count: Some(1) }).unwrap();
+        world.set_fault(Some(1), Fault::Reorder { count: Some(1) }).unwrap();
+        write(&mut world, &budi, "dua");
+        wait(&mut world, HELD_BACK);
+        assert_eq!(screen(&world)[1..], [("dua", 2)]);
+
+        // Overtaken by another one, which comes twice itself, and both late.
+        world.set_fault(Some(1), Fault::Duplicate { count: Some(2) }).unwrap();
+        world.set_fault(Some(1), Fault::Reorder { count: Some(1) }).unwrap();
+        world.set_fault(Some(1), Fault::Delay { ms: 300 }).unwrap();
+        write(&mut world, &budi, "tiga");
+        write(&mut world, &budi, "empat");
+        wait(&mut world, delay);
+        assert_eq!(screen(&world)[2..], [("empat", 2), ("tiga", 2)]);
+    }
 
     #[test]
     fn a_fault_happens_as_often_as_its_count_says_and_only_to_whom_it_is_on() {

@@ -1,7 +1,6 @@
 //! From the end of the handshake to live traffic: login, app-state key, backlog, marker.
 
 use wacore_binary::Node;
-use waproto::whatsapp::ClientPayload;
 
 use super::accounts::{Addressing, DeviceAddress};
 use super::faults::LoginFault;
@@ -47,15 +46,10 @@ impl World {
             fail_login(&out, reason, &attrs);
             return Ok(None);
         }
-        Ok(Some(self.log_in(at, out, payload)))
+        Ok(Some(self.log_in(at, out)))
     }
 
-    fn log_in(
-        &mut self,
-        at: DeviceAddress,
-        out: async_channel::Sender<Outgoing>,
-        payload: &ClientPayload,
-    ) -> SocketId {
+    fn log_in(&mut self, at: DeviceAddress, out: async_channel::Sender<Outgoing>) -> SocketId {
         let id = self.open_socket(out, Peer::Device(at));
         let Some(companion) = self.companion(at) else { return id };
         companion.drained = false;
@@ -70,12 +64,6 @@ impl World {
         // Subscriptions end with the connection.
         for account in &mut self.accounts {
             account.subscribers.remove(&at);
-        }
-        let owner = &mut self.accounts[at.account];
-        if owner.name.is_empty()
-            && let Some(name) = &payload.push_name
-        {
-            owner.name = name.clone();
         }
         let success = node("success")
             .attr("t", self.now.unix)
@@ -122,6 +110,7 @@ impl World {
             self.write(id, stanza);
         }
         self.write(id, ib(node("offline").attr("count", count).build()));
+        self.tell_who_is_typing(at);
     }
 
     /// The phone's peer message with the app-state key for a new companion.

@@ -5,6 +5,9 @@
 //! sockets and no clock; a [`world::Hub`] lets one event in at a time. The phones are real parties
 //! of the Signal protocol, so that everything between them and a client is end-to-end encrypted.
 //!
+//! A client finds its account by the name in its registration. Some names switch behaviours of their
+//! account: see [`scenario`].
+//!
 //! What is not here: contacts, calls, newsletters, statuses beyond routing, payments. State lives
 //! as long as the server.
 
@@ -25,6 +28,7 @@ mod primary;
 mod queue;
 mod receipts;
 mod relay;
+pub mod scenario;
 mod socket;
 mod stanza;
 mod tls;

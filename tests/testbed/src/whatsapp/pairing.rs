@@ -174,17 +174,15 @@ impl World {
         let owner = &mut self.accounts[account];
         let device = owner.next_companion().context("the account has linked 99 companions")?;
         let adopted = owner.primary.phone.adopt_companion(&identity, adv_secret, now);
-        let mut children = vec![
+        let children = vec![
             leaf("device-identity", adopted.pair_success),
             node("device")
                 .attr("jid", owner.jid(device, Addressing::Pn))
                 .attr("lid", owner.jid(device, Addressing::Lid))
                 .build(),
             node("platform").attr("name", "android").build(),
+            node("biz").attr("name", owner.name.as_str()).build(),
         ];
-        if !owner.name.is_empty() {
-            children.push(node("biz").attr("name", owner.name.as_str()).build());
-        }
         let stanza = node("iq")
             .attr("from", server_jid())
             .attr("type", "set")

@@ -1,6 +1,6 @@
 //! Presence and typing, relayed to those who talk with each other.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wacore_binary::Node;
 
@@ -8,8 +8,16 @@ use super::accounts::{AccountId, Addressing, DeviceAddress};
 use super::stanza::{Stanza, node};
 use super::world::{Later, World};
 
-/// How long a typing state lives without a repetition, unless `CHATSTATE_TTL_SECS` says else.
-const TYPING_LIVES: Duration = Duration::from_secs(25);
+/// How long a typing state lives without a repetition, unless the server is told otherwise.
+pub const TYPING_LIVES: Duration = Duration::from_secs(25);
+
+/// Somebody is typing to somebody.
+pub struct Typing {
+    until: Instant,
+    addressing: Addressing,
+    /// The children of the `<chatstate>`.
+    state: Vec<Node>,
+}
 
 impl World {
     /// `<presence>` of a companion: its name and whether somebody looks at it.
@@ -71,19 +79,39 @@ impl World {
         let Some(to) = self.account_of(&jid) else { return };
         let addressing = Addressing::of(&jid);
         let children = chatstate.children().unwrap_or_default().to_vec();
-        let composing = children.first().is_some_and(|state| state.tag == "composing");
+        if children.first().is_some_and(|state| state.tag == "composing") {
+            let until = self.now.instant + self.typing_lives;
+            self.typing.insert((from, to), Typing { until, addressing, state: children.clone() });
+            self.after(self.typing_lives, Later::TypingEnds { from, to });
+        } else {
+            self.typing.remove(&(from, to));
+        }
         self.tell_typing(from, to, addressing, children);
-        if composing {
-            let lives = std::env::var("CHATSTATE_TTL_SECS")
-                .ok()
-                .and_then(|seconds| seconds.parse().ok())
-                .map_or(TYPING_LIVES, Duration::from_secs);
-            self.after(lives, Later::TypingEnds { from, to, addressing });
+    }
+
+    /// A typing state came to its end, unless it was repeated or ended by itself meanwhile.
+    pub fn typing_ended(&mut self, from: DeviceAddress, to: AccountId) {
+        if self.typing.get(&(from, to)).is_some_and(|typing| typing.until <= self.now.instant)
+            && let Some(ended) = self.typing.remove(&(from, to))
+        {
+            self.tell_typing(from, to, ended.addressing, vec![node("paused").build()]);
         }
     }
 
-    pub fn typing_ended(&mut self, from: DeviceAddress, to: AccountId, addressing: Addressing) {
-        self.tell_typing(from, to, addressing, vec![node("paused").build()]);
+    /// Tells a companion that came online who is typing to it.
+    pub fn tell_who_is_typing(&mut self, at: DeviceAddress) {
+        let stanzas: Vec<Node> = (self.typing.iter())
+            .filter(|((_, to), _)| *to == at.account)
+            .map(|((from, _), typing)| self.chatstate(*from, typing.addressing, typing.state.clone()))
+            .collect();
+        for stanza in stanzas {
+            self.write_to(at, stanza);
+        }
+    }
+
+    fn chatstate(&self, from: DeviceAddress, addressing: Addressing, state: Vec<Node>) -> Node {
+        let from = self.jid(DeviceAddress { device: 0, ..from }, addressing);
+        node("chatstate").attr("from", from).children(state).build()
     }
 
     fn tell_typing(&mut self, from: DeviceAddress, to: AccountId, addressing: Addressing, state: Vec<Node>) {
@@ -92,13 +120,87 @@ impl World {
             None => return,
         };
         self.accounts[to].primary.saw_typing(from.account, typing);
-        let stanza = node("chatstate")
-            .attr("from", self.jid(DeviceAddress { device: 0, ..from }, addressing))
-            .children(state)
-            .build();
-        let companions: Vec<u16> = self.accounts[to].companions.keys().copied().collect();
-        for device in companions {
+        let stanza = self.chatstate(from, addressing, state);
+        // Those that have no backlog yet hear of it with that.
+        let companions = self.accounts[to].companions.iter();
+        let listening: Vec<u16> =
+            companions.filter(|(_, companion)| companion.drained).map(|(id, _)| *id).collect();
+        for device in listening {
             self.write_to(DeviceAddress { account: to, device }, stanza.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    const ANI: DeviceAddress = DeviceAddress { account: 0, device: 1 };
+    const BUDI: AccountId = 1;
+
+    fn two_accounts() -> World {
+        let mut world = World::new(StdRng::seed_from_u64(1));
+        world.account_named("Ani");
+        world.account_named("Budi");
+        world
+    }
+
+    fn type_to_budi(world: &mut World, state: &'static str) {
+        let to = world.accounts[BUDI].jid(0, Addressing::Pn);
+        world.on_chatstate(ANI, &node("chatstate").attr("to", to).children([node(state).build()]).build());
+    }
+
+    /// Whether Budi's phone shows that Ani is typing, so much later.
+    fn shows_typing(world: &mut World, later: Duration) -> bool {
+        world.now.instant += later;
+        world.run_timers();
+        world.accounts[BUDI].primary.sees_typing(ANI.account)
+    }
+
+    #[test]
+    fn typing_on_keeps_a_typing_state_alive() {
+        let mut world = two_accounts();
+        type_to_budi(&mut world, "composing");
+        assert!(shows_typing(&mut world, TYPING_LIVES - Duration::from_secs(1)));
+        type_to_budi(&mut world, "composing");
+        assert!(shows_typing(&mut world, TYPING_LIVES - Duration::from_secs(1)), "the old end came");
+        assert!(!shows_typing(&mut world, Duration::from_secs(1)));
+        assert!(world.typing.is_empty());
+    }
+
+    #[test]
+    fn who_paused_and_types_again_is_not_stopped_by_the_first_end() {
+        let mut world = two_accounts();
+        let half = TYPING_LIVES / 2;
+        type_to_budi(&mut world, "composing");
+        assert!(shows_typing(&mut world, half));
+        type_to_budi(&mut world, "paused");
+        assert!(!shows_typing(&mut world, Duration::ZERO));
+        type_to_budi(&mut world, "composing");
+        assert!(shows_typing(&mut world, half), "the old end came");
+        assert!(!shows_typing(&mut world, half));
+    }
+
+    #[test]
+    fn a_client_that_changes_its_name_does_not_lose_its_account() {
+        let mut world = two_accounts();
+        world.on_presence(ANI, &node("presence").attr("type", "available").attr("name", "Bu Ani").build());
+        assert_eq!(world.accounts[ANI.account].name, "Bu Ani");
+        assert_eq!(world.account_named("Ani"), ANI.account);
+        // Nor does it take over the account of that name.
+        assert_ne!(world.account_named("Bu Ani"), ANI.account);
+    }
+
+    #[test]
+    fn an_account_without_a_name_gets_one_and_is_found_by_none() {
+        let mut world = two_accounts();
+        let (first, second) = (world.new_account(""), world.new_account(""));
+        let name = world.accounts[first].name.clone();
+        assert!(!name.is_empty() && name != world.accounts[second].name);
+        let named = world.account_named(&name);
+        assert!(named != first && named != second);
     }
 }

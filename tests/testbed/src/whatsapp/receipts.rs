@@ -58,6 +58,15 @@ impl World {
         let children = receipt.children().unwrap_or_default().to_vec();
         let forwarded =
             if children.is_empty() { forwarded.build() } else { forwarded.children(children).build() };
+        // Clients address what was read by the person, not by the device that sent it, and all of that
+        // person's devices show it.
+        let seen = matches!(receipt.attr("type").as_deref(), Some("read" | "played"));
+        if to.device == 0 && seen {
+            let companions: Vec<u16> = self.accounts[to.account].companions.keys().copied().collect();
+            for device in companions {
+                self.deliver_to_companion(DeviceAddress { device, ..to }, forwarded.clone());
+            }
+        }
         if to.device == 0 {
             self.deliver_to_primary(to.account, forwarded);
         } else {

@@ -207,10 +207,7 @@ impl World {
                 delivered = delivered.attr(key, value.into_owned());
             }
         }
-        delivered = delivered.attr("t", self.now.unix);
-        if !sender.name.is_empty() {
-            delivered = delivered.attr("notify", sender.name.as_str());
-        }
+        delivered = delivered.attr("t", self.now.unix).attr("notify", sender.name.as_str());
         let mut children: Vec<Node> = part.encs.iter().map(|enc| (*enc).clone()).collect();
         for tag in ["device-identity", "meta", "reporting"] {
             children.extend(stanza.child(tag).cloned());

@@ -17,6 +17,7 @@ use super::faults::Faults;
 use super::groups::Groups;
 use super::media::Media;
 use super::pairing::Registration;
+use super::presence::{TYPING_LIVES, Typing};
 use super::relay::Relayed;
 use super::stanza::{Stanza, server_jid};
 
@@ -65,12 +66,12 @@ pub struct Socket {
 
 /// Something to do at a later time.
 pub enum Later {
-    /// Deliver a message that a fault held up.
-    Deliver { to: DeviceAddress, stanza: Node },
+    /// Deliver messages that a fault held up.
+    Deliver { to: DeviceAddress, stanzas: Vec<Node> },
     /// Deliver what was held back to be overtaken, even if nothing overtook it.
     ReleaseHeld { to: DeviceAddress },
     /// A typing state ends.
-    TypingEnds { from: DeviceAddress, to: AccountId, addressing: Addressing },
+    TypingEnds { from: DeviceAddress, to: AccountId },
 }
 
 struct Timer {
@@ -117,6 +118,10 @@ pub struct World {
     pub relayed: Relayed,
     pub groups: Groups,
     pub media: Media,
+    /// Who is typing to whom.
+    pub typing: BTreeMap<(DeviceAddress, AccountId), Typing>,
+    /// How long somebody counts as typing without typing on.
+    pub typing_lives: Duration,
 }
 
 impl World {
@@ -135,18 +140,20 @@ impl World {
             relayed: Relayed::default(),
             groups: Groups::default(),
             media: Media::default(),
+            typing: BTreeMap::new(),
+            typing_lives: TYPING_LIVES,
         }
     }
 
-    /// The account of that name, made if there is none.
+    /// The account that was opened under that name, made if there is none.
     pub fn account_named(&mut self, name: &str) -> AccountId {
-        match self.accounts.iter().position(|account| account.name == name) {
+        match self.accounts.iter().position(|account| account.registered_as == name) {
             Some(id) => id,
             None => self.new_account(name),
         }
     }
 
-    /// An account with a fresh number.
+    /// An account with a fresh number, and the behaviours that its name asks for.
     pub fn new_account(&mut self, name: &str) -> AccountId {
         let id = self.accounts.len();
         let account = Account::new(id, name, &mut self.rng);
@@ -154,6 +161,7 @@ impl World {
         self.by_user.insert(account.number.clone(), id);
         self.by_user.insert(account.lid.clone(), id);
         self.accounts.push(account);
+        self.stage(id, name);
         id
     }
 
@@ -310,9 +318,9 @@ impl World {
     pub fn run_timers(&mut self) {
         while self.next_due().is_some_and(|due| due <= self.now.instant) {
             match self.timers.pop().map(|timer| timer.action) {
-                Some(Later::Deliver { to, stanza }) => self.deliver_message(to, stanza),
+                Some(Later::Deliver { to, stanzas }) => self.deliver_messages(to, stanzas),
                 Some(Later::ReleaseHeld { to }) => self.release_held(to),
-                Some(Later::TypingEnds { from, to, addressing }) => self.typing_ended(from, to, addressing),
+                Some(Later::TypingEnds { from, to }) => self.typing_ended(from, to),
                 None => {}
             }
         }
@@ -381,7 +389,7 @@ impl World {
     }
 
     /// Lets the phones look at what came for them, until nothing is left.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         while let Some((account, stanza)) = self.for_primaries.pop_front() {
             self.primary_received(account, stanza);
         }
