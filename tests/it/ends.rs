@@ -76,17 +76,28 @@ fn pairs_again_after(end: &[Fault]) {
     assert_eq!(registered(), 2);
 }
 
-/// The waits of a minute pass at the same time.
+/// The ends that the bot waits after for up to a minute, all at the same time.
 #[test]
-fn whatsapp_that_refuses_the_login_is_asked_again_when_it_has_had_its_pause() {
+fn the_bot_comes_back_after_every_end_that_takes_its_time() {
     // Longer than the usual pause, so that the ban and not the habit decides.
     let ban = Duration::from_secs(65);
     let banned = failure(402, &[("code", "101"), ("expire", "65")]);
+    let slowed_down = stanza("stream:error", &[("code", "429")], None);
     std::thread::scope(|scope| {
-        scope.spawn(|| waits_after(banned, "diblokir sementara oleh WhatsApp", ban));
+        let at_once = |name: &str, end: Box<dyn FnOnce() + Send>| {
+            // A failure names its thread.
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn_scoped(scope, end).expect("a thread");
+        };
+        at_once("banned", Box::new(move || waits_after(banned, "diblokir sementara oleh WhatsApp", ban)));
         for reason in [409, 429, 499] {
-            scope.spawn(move || waits_after(failure(reason, &[]), "menolak sambungan", RETRY));
+            let refused = move || waits_after(failure(reason, &[]), "menolak sambungan", RETRY);
+            at_once(&format!("login failure {reason}"), Box::new(refused));
         }
+        at_once("stream error 429 and no hang-up", Box::new(|| comes_back_after(slowed_down)));
+        at_once("replaced by another client", Box::new(|| comes_back_after(Fault::replaced())));
+        // Up to 30 s until the next ping, 20 s for its answer.
+        at_once("pings without an answer", Box::new(|| comes_back_after(Fault::IgnorePings)));
     });
 }
 
@@ -141,16 +152,6 @@ fn the_bot_comes_back_after_stream_error_429() {
 }
 
 #[test]
-fn the_bot_comes_back_after_stream_error_429_though_whatsapp_does_not_hang_up() {
-    comes_back_after(stanza("stream:error", &[("code", "429")], None));
-}
-
-#[test]
-fn the_bot_comes_back_half_a_minute_after_another_client_replaced_it() {
-    comes_back_after(Fault::replaced());
-}
-
-#[test]
 fn the_bot_comes_back_after_a_stream_that_was_not_well_formed() {
     comes_back_after(stanza("stream:error", &[], Some("xml-not-well-formed")));
 }
@@ -158,19 +159,6 @@ fn the_bot_comes_back_after_a_stream_that_was_not_well_formed() {
 #[test]
 fn the_bot_comes_back_after_the_end_of_the_stream() {
     comes_back_after(stanza("xmlstreamend", &[], None));
-}
-
-#[test]
-fn a_connection_whose_pings_are_not_answered_is_replaced() {
-    let scene = Scene::new();
-    let bot = scene.run();
-    let mut ani = Guest::new(&scene, 0);
-    scene.on_the_bot(Fault::IgnorePings);
-    // Up to 30 s until the next ping, 20 s for its answer.
-    bot.wait_until_online_again();
-    scene.server.clear_faults();
-    ani.register_and_wait(&scene);
-    check(&scene, bot, &mut [ani]);
 }
 
 #[test]
