@@ -357,14 +357,13 @@ impl Connection {
     /// Makes the connection anew when WhatsApp has taken the login back and left the socket open.
     /// Never returns.
     async fn keep_login(&self, client: &Arc<Client>) {
-        let mut was_logged_in = false;
+        let before = self.shared.link.times_up();
         let mut failed = 0;
         loop {
             smol::Timer::after(LOGIN_CHECK).await;
             if client.is_logged_in() {
-                was_logged_in = true;
                 failed = 0;
-            } else if was_logged_in && client.is_connected() {
+            } else if self.shared.link.times_up() > before && client.is_connected() {
                 failed += 1;
             }
             if failed == LOGIN_CHECKS_FAILED {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_lite::future::or;
+use futures_lite::future::{or, zip};
 use sha2::{Digest, Sha256};
 use wacore_binary::Jid;
 use waproto::whatsapp as wa;
@@ -158,8 +158,25 @@ impl Outbox {
         };
         // Recorded before it is tried: a reply that brings the process down does so only so often.
         let next = now + retry_after(due.attempts);
-        self.database.write(|tx| outbox::record_attempt(tx, due.id, next)).await?;
-
+        let recorded = self.database.write(|tx| outbox::record_attempt(tx, due.id, next));
+        // The message that this answers may have moved the Signal session on. whatsapp-rust writes
+        // that down a moment later, so a reply that is faster would leave under keys that a crash
+        // forgets, while the phone has moved on to them: nothing it says would be decrypted again.
+        // Beside the record, so that both share a commit.
+        let session = within(ACK_DEADLINE, client.flush_pending_signal_state());
+        let (recorded, session) = zip(recorded, session).await;
+        recorded?;
+        match session {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                log::warn!("outbox: reply {id} waits: its Signal session could not be written: {error}");
+                return Ok(());
+            }
+            None => {
+                log::warn!("outbox: reply {id} waits: its Signal session was not written in time");
+                return Ok(());
+            }
+        }
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
         let options = SendOptions::default().with_message_id(id.clone());
         let ack = self.connection.acks().expect(id);
