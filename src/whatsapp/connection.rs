@@ -178,17 +178,29 @@ pub struct Settings {
 
 /// Opens sockets for the client. A new socket means that the last one is gone: whatsapp-rust says
 /// so itself only of losses that it did not bring about (not of a dead socket that it gives up,
-/// nor of `stream:error` 515).
+/// nor of `stream:error` 515). It does not say either why there is no line, so that is said here, once
+/// for each reason.
 struct Dialler {
     sockets: WebSocketFactory,
     link: Link,
+    /// Why the last attempt failed; empty after one that did not.
+    failed: Mutex<String>,
 }
 
 #[async_trait]
 impl TransportFactory for Dialler {
     async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, Receiver<TransportEvent>)> {
         self.link.set(false);
-        self.sockets.create_transport().await
+        let opened = self.sockets.create_transport().await;
+        let reason = opened.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        let before = {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *failed, reason.clone())
+        };
+        if !reason.is_empty() && reason != before {
+            log::warn!("connection: no line to WhatsApp, tried again and again: {reason}");
+        }
+        opened
     }
 }
 
@@ -270,6 +282,7 @@ impl Connection {
                 .with_transport_factory(Dialler {
                     sockets: transport.clone(),
                     link: self.shared.link.clone(),
+                    failed: Mutex::default(),
                 })
                 .with_http_client(http.clone())
                 .with_runtime(runtime)

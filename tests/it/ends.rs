@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bot_kjp::clock;
-use testbed::{Child, Fault};
+use testbed::{Child, Fault, Options, WhatsApp};
 
+use super::bot::Home;
 use super::guest::{Guest, check};
 use super::scene::{Scene, until};
 
@@ -173,4 +174,18 @@ fn a_question_that_whatsapp_never_answers_does_not_keep_back_an_answer_for_good(
     budi.register_and_wait(&scene);
     ani.register_and_wait(&scene);
     check(&scene, bot, &mut [ani, budi]);
+}
+
+#[test]
+fn without_a_line_the_bot_says_why_and_says_it_once() {
+    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    drop(server);
+    let bot = home.start(&["run"]);
+    bot.wait_for("third attempt", |lines| {
+        (lines.iter().filter(|line| line.contains("Failed to connect")).count() >= 3).then_some(())
+    });
+    let output = bot.output();
+    let reasons: Vec<&str> = output.lines().filter(|line| line.contains("no line to WhatsApp")).collect();
+    assert!(matches!(reasons[..], [only] if only.contains("Connection refused")), "{output}");
 }
