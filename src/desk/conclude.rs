@@ -2,13 +2,15 @@
 
 use super::{Conclusion, Reason, Refused, Registered, Reply, Saved, Submission};
 use crate::registration::fields::canonical_name;
-use crate::registration::{CardTypeSource, Clash, ClashField, Outcome, Person};
+use crate::registration::{CardTypeSource, Outcome, Person};
 
 /// Joins faults of the message with the ledger's outcomes.
 ///
 /// `outcomes` has one item per person of [`Submission::people`], in that order; a person without
 /// one is reported as not stored. `today` holds the sender's rows of the day in order of arrival.
 pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Registered]) -> Reply {
+    let lokasi = submission.place.lokasi();
+    let is_known = |person: &Person| today.iter().any(|row| row.lokasi == lokasi && is_same(row, person));
     let mut outcomes = outcomes.iter();
     let (mut saved, mut known, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (number, entry) in submission.entries.iter().enumerate() {
@@ -24,7 +26,7 @@ pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Register
                     });
                     continue;
                 }
-                Some(Outcome::Duplicate(clash)) if is_same_person(clash, person) => {
+                Some(Outcome::Duplicate(_)) if is_known(person) => {
                     known.push(person.nama.clone());
                     continue;
                 }
@@ -44,11 +46,14 @@ pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Register
     })
 }
 
-/// The sender's own earlier registration under the same number and name: sent again, not mistaken.
-fn is_same_person(clash: &Clash, person: &Person) -> bool {
-    clash.own
-        && clash.field != ClashField::Nama
-        && canonical_name(&clash.earlier_nama) == person.name_canonical
+/// Is the sender's row the very same registration? One that differs in anything is a correction or a
+/// mistake, and must not be told that all is well.
+fn is_same(row: &Registered, person: &Person) -> bool {
+    canonical_name(&row.nama) == person.name_canonical
+        && row.kjp == person.kjp
+        && row.ktp == person.ktp
+        && row.kk == person.kk
+        && row.tanggal_lahir == person.tanggal_lahir
 }
 
 /// The reply to "what have I registered today?": the rows by name (domain §7).
@@ -112,17 +117,31 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sender_sends_again_is_known_and_not_refused() {
-        let again = |own, nama: &str, field| Clash { field, own, earlier_nama: nama.into() };
-        let of = |clash| concluded(&submission(THREE), &[Outcome::Stored, Outcome::Duplicate(clash)]);
-        assert_eq!(of(again(true, "CITRA", ClashField::Kjp)).known, ["Citra"]);
-        for mistaken in [
-            again(true, "Dewi", ClashField::Kjp),
-            again(true, "Citra", ClashField::Nama),
-            again(false, "", ClashField::Ktp),
+    fn only_the_very_same_data_again_is_known_and_not_refused() {
+        let citra = Registered {
+            nama: "CITRA".into(),
+            kjp: CardNumber::new("5049488700000000"),
+            jenis_kartu: Some("RUSUN".into()),
+            ktp: Nik::new("3171010303900000"),
+            kk: Kk::new("3171010101100000"),
+            tanggal_lahir: None,
+            lokasi: "DHARMAJAYA - Cakung".into(),
+        };
+        let clash = Clash { field: ClashField::Ktp, own: true, earlier_nama: "CITRA".into() };
+        let outcomes = [Outcome::Stored, Outcome::Duplicate(clash)];
+        let of = |row: Registered| match conclude(&submission(THREE), &outcomes, &[row]) {
+            Reply::Conclusion(Conclusion { known, refused, .. }) => (known, refused.len()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(citra.clone()), (vec!["Citra".to_owned()], 1));
+        for corrected in [
+            Registered { nama: "Dewi".into(), ..citra.clone() },
+            Registered { kjp: CardNumber::new("5049488700000001"), ..citra.clone() },
+            Registered { ktp: Nik::new("3171010303900001"), ..citra.clone() },
+            Registered { kk: Kk::new("3171010101100001"), ..citra.clone() },
+            Registered { lokasi: "FOODSTATION".into(), ..citra },
         ] {
-            let conclusion = of(mistaken);
-            assert_eq!((conclusion.known.len(), conclusion.refused.len()), (0, 2));
+            assert_eq!(of(corrected), (vec![], 2));
         }
     }
 

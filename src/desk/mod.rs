@@ -145,7 +145,8 @@ pub enum Reply {
 pub struct Conclusion {
     pub place: Place,
     pub saved: Vec<Saved>,
-    /// Names of people who the sender has registered today already: nothing is wrong with them.
+    /// Names of people whom the sender has registered today already, for this place and with the same
+    /// data: nothing is wrong with them.
     pub known: Vec<String>,
     pub refused: Vec<Refused>,
     pub remainder: Vec<Written>,

@@ -256,3 +256,21 @@ fn a_tls_connection_works_as_well() {
 fn buffa_field<T: Default>(message: T) -> whatsapp_rust::buffa::MessageField<T> {
     whatsapp_rust::buffa::MessageField::some(message)
 }
+
+#[test]
+fn data_sent_again_is_called_known_and_a_correction_of_it_is_not() {
+    super::scene::enough_of_today();
+    let scene = Scene::new();
+    let _bot = scene.run();
+    let (ani, phone) = scene.customer(0);
+    scene.choose_foodstation(&phone);
+    let text = ani.registration_text(0);
+    scene.ask(&phone, &text);
+    let again = scene.ask(&phone, &text);
+    assert!(again.contains("tidak perlu dikirim ulang") && !again.contains("perbaiki"), "{again}");
+    let corrected = text.replace(&ani.person(0).nik, &ani.person(1).nik);
+    assert_ne!(corrected, text);
+    let refused = scene.ask(&phone, &corrected);
+    assert!(refused.contains("Nomor kartu ini sudah Anda daftarkan"), "{refused}");
+    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
+}
