@@ -183,7 +183,7 @@ async fn prune(database: Database, store: SessionStore) {
         if let Err(error) = store.prune(now).await {
             log::error!("app: old rows were not removed from the session: {error}");
         }
-        smol::Timer::after(if pruned > 0 { PRUNE_SOON } else { PRUNE_EVERY }).await;
+        clock::sleep(if pruned > 0 { PRUNE_SOON } else { PRUNE_EVERY }).await;
     }
 }
 

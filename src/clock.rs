@@ -1,20 +1,57 @@
 //! The only place that asks the operating system for the time (`clippy.toml` enforces it).
 //!
 //! Rules get the time as an argument. Intervals are measured with [`now`] (monotonic), business
-//! days come from WhatsApp's message timestamps.
+//! days come from WhatsApp's message timestamps. Waits are made here too, so that a test can let a
+//! whole bot live faster than the clock on the wall ([`speed`]).
 
 #![allow(clippy::disallowed_methods)] // this module is the one caller
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Environment variable with the factor by which a bot for the test bed lives faster, 1 to 1000.
+#[cfg(feature = "danger-accept-test-bed")]
+pub const SPEED_VARIABLE: &str = "BOT_KJP_TEST_SPEED";
 
 /// The monotonic clock: for intervals and deadlines, never for a date.
 pub fn now() -> Instant {
-    Instant::now()
+    let now = Instant::now();
+    match speed() {
+        1 => now,
+        factor => {
+            static BEGIN: OnceLock<Instant> = OnceLock::new();
+            let begin = *BEGIN.get_or_init(|| now);
+            begin + now.saturating_duration_since(begin) * factor
+        }
+    }
+}
+
+/// Time from `then` until now; none if `then` is still to come.
+pub fn since(then: Instant) -> Duration {
+    now().saturating_duration_since(then)
+}
+
+/// Waits for `time` by [`now`]'s clock.
+pub async fn sleep(time: Duration) {
+    smol::Timer::after(time / speed()).await;
+}
+
+/// How many times faster than the real one [`now`]'s clock goes: 1 in everything that is shipped.
+pub fn speed() -> u32 {
+    #[cfg(feature = "danger-accept-test-bed")]
+    {
+        static SPEED: OnceLock<u32> = OnceLock::new();
+        *SPEED.get_or_init(|| {
+            let set = std::env::var(SPEED_VARIABLE).ok().and_then(|factor| factor.parse().ok());
+            set.unwrap_or(1).clamp(1, 1000)
+        })
+    }
+    #[cfg(not(feature = "danger-accept-test-bed"))]
+    1
 }
 
 /// Seconds since 1970-01-01T00:00:00Z by the wall clock; 0 if the clock stands before that.
 pub fn unix_seconds() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_tungstenite::accept_async;
+use bot_kjp::clock;
 use bot_kjp::executor::{self, Executor};
 use bot_kjp::net::deadline::within;
 use bot_kjp::net::{Resolver, http, tls};
@@ -43,7 +44,7 @@ fn main() {
         let work = executor.spawn(work(executor));
         while !work.is_finished() {
             assert_few_threads();
-            smol::Timer::after(Duration::from_micros(200)).await;
+            clock::sleep(Duration::from_micros(200)).await;
         }
         work.await;
         // The worker thread ends a moment after its result arrives.

@@ -100,7 +100,7 @@ impl Terminal {
                 if !ticks {
                     return std::future::pending().await;
                 }
-                smol::Timer::after(TICK).await;
+                clock::sleep(TICK).await;
                 None
             });
             let Some(notice) = next.await else {

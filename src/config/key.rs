@@ -1,11 +1,24 @@
 //! Every key of the configuration file, declared once. The types, the parser, the table in the
 //! README, the annotated example and the output of `bot-kjp check` are made from this list.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::Reader;
-use super::rule::{AbsolutePath, Level, Optional, Rule, Span, Text, Url, WebVersion, Whole};
+use super::rule::{
+    AbsolutePath, HookUrl, Ip, Level, List, ListenOn, Optional, Phone, PinnedHost, Rule, Server, Span, Text,
+    Url, WebVersion, Whole, Word,
+};
+use super::secret::SecretUrl;
+use crate::net::rung::Kind;
+use crate::personal::PhoneNumber;
+
+const DNS_RUNGS: &[(&str, Kind)] =
+    &[("system", Kind::System), ("https", Kind::Https), ("tls", Kind::Tls), ("public", Kind::Public)];
+
+/// Most servers of one kind: more would not fit into the time for one look-up.
+const MOST_SERVERS: usize = 4;
 
 /// What the address of a Supabase project may be, in the file and in `SUPABASE_URL`.
 pub(super) const SUPABASE_URL: Url =
@@ -136,6 +149,77 @@ keys! {
         /// PEM file with certificate authorities trusted besides the built-in ones.
         #[penjelasan = "Berkas PEM berisi sertifikat CA tambahan yang dipercaya."]
         ca_file: Option<PathBuf> = Unset("\"/etc/bot-kjp/ca.pem\""), Optional(AbsolutePath);
+        /// Ways to ask for the addresses of a name, in the order in which they are tried; what is
+        /// left out is never asked.
+        #[penjelasan = "Cara mencari alamat server (DNS), menurut urutan; yang tidak disebut tidak dipakai."]
+        dns: Vec<Kind> = Default("[\"system\", \"https\", \"tls\", \"public\"]"), List { each: Word(DNS_RUNGS), least: 1, most: 4 };
+        /// File that names the system's DNS servers; read again whenever it changes.
+        #[penjelasan = "Berkas berisi server DNS sistem; dibaca ulang setiap kali berubah."]
+        resolv_conf: PathBuf = Default("\"/etc/resolv.conf\""), AbsolutePath;
+        /// DNS-over-HTTPS servers (path `/dns-query`), whose certificates must name these addresses.
+        #[penjelasan = "Server DNS lewat HTTPS; tetap bisa dipakai bila DNS biasa dibelokkan penyedia internet."]
+        dns_https: Vec<SocketAddr> = Default("[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]"),
+            List { each: Server { usual_port: 443 }, least: 0, most: MOST_SERVERS };
+        /// DNS-over-TLS servers, whose certificates must name these addresses.
+        #[penjelasan = "Server DNS lewat TLS."]
+        dns_tls: Vec<SocketAddr> = Default("[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]"),
+            List { each: Server { usual_port: 853 }, least: 0, most: MOST_SERVERS };
+        /// Public DNS servers that are asked without encryption.
+        #[penjelasan = "Server DNS umum tanpa enkripsi."]
+        dns_public: Vec<SocketAddr> = Default("[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]"),
+            List { each: Server { usual_port: 53 }, least: 0, most: MOST_SERVERS };
+        /// Addresses in the own network that a name may lead to; any other private address in a DNS
+        /// answer is taken for a lie.
+        #[penjelasan = "Alamat di jaringan sendiri yang boleh menjadi jawaban DNS; alamat lokal lain dianggap jawaban palsu."]
+        private_addresses: Vec<IpAddr> = Default("[]"), List { each: Ip, least: 0, most: 8 };
+        /// Addresses to use when nobody knows an address of a name.
+        #[penjelasan = "Alamat cadangan bila semua DNS gagal, misalnya \"web.whatsapp.com=157.240.1.60\"."]
+        pinned: Vec<(String, IpAddr)> = Default("[]"), List { each: PinnedHost, least: 0, most: 16 };
+    }
+    /// How the connection to WhatsApp is kept.
+    connection: Connection {
+        /// Longest wait before the first, second, third … try after a failure; the last one holds for
+        /// all further tries. The wait itself is random below it.
+        #[penjelasan = "Jeda terlama sebelum mencoba menyambung lagi (acak di bawahnya); yang terakhir dipakai seterusnya."]
+        backoff: Vec<Duration> = Default("[\"5s\", \"10s\", \"30s\", \"60s\"]"),
+            List { each: Span { least: Duration::from_secs(1), most: Duration::from_secs(3600) }, least: 1, most: 8 };
+        /// How long a connection must hold before the waits start from the first again.
+        #[penjelasan = "Lama koneksi harus bertahan sebelum jeda kembali ke yang pertama."]
+        stable: Duration = Default("\"60s\""),
+            Span { least: Duration::from_secs(1), most: Duration::from_secs(3600) };
+        /// Hard ceiling on tries per hour, kept across restarts.
+        #[penjelasan = "Batas mutlak jumlah percobaan menyambung per jam, juga bila bot dinyalakan ulang."]
+        attempts_per_hour: u32 = Default("130"), Whole { least: 10, most: 3600, unit: "tries" };
+        /// Failures in a row after which the operator is told.
+        #[penjelasan = "Jumlah kegagalan beruntun sebelum operator diberi tahu."]
+        told_after: u32 = Default("5"), Whole { least: 1, most: 1000, unit: "failures" };
+        /// Longest silence in opening hours (06:05 to midnight WIB): no message from anybody for so
+        /// long, and the connection is made anew.
+        #[penjelasan = "Bila selama ini tidak ada pesan masuk pada jam buka (06.05-24.00), koneksi disambung ulang."]
+        longest_silence: Duration = Default("\"3h\""),
+            Span { least: Duration::from_secs(60), most: Duration::from_secs(86_400) };
+    }
+    /// What others can see of the bot's state.
+    health: Health {
+        /// Where `/health` and `/metrics` are served over HTTP; `bot-kjp status` asks there.
+        #[penjelasan = "Alamat halaman status (/health dan /metrics); bot-kjp status bertanya ke sini."]
+        listen: Option<SocketAddr> = Default("\"127.0.0.1:8788\""), ListenOn;
+    }
+    /// Who is told when something is wrong.
+    alert: Alert {
+        /// WhatsApp numbers of the operators.
+        #[penjelasan = "Nomor WhatsApp operator yang diberi tahu bila ada gangguan."]
+        operators: Vec<PhoneNumber> = Default("[]"), List { each: Phone, least: 0, most: 5 };
+        /// An ntfy topic that gets the same messages.
+        #[penjelasan = "Alamat topik ntfy yang menerima pemberitahuan yang sama."]
+        ntfy: Option<SecretUrl> = Unset("\"https://ntfy.sh/topik-rahasia\""), Optional(HookUrl);
+        /// A healthchecks.io check (or Uptime Kuma push address), called while all is well.
+        #[penjelasan = "Alamat cek healthchecks.io yang dipanggil selama semuanya baik."]
+        healthchecks: Option<SecretUrl> = Unset("\"https://hc-ping.com/kode-rahasia\""), Optional(HookUrl);
+        /// Time between two calls of the check.
+        #[penjelasan = "Jeda antara dua panggilan cek itu."]
+        healthchecks_interval: Duration = Default("\"5m\""),
+            Span { least: Duration::from_secs(60), most: Duration::from_secs(86_400) };
     }
     /// Messages that came in.
     inbox: Inbox {

@@ -22,11 +22,12 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use toml::de::DeValue;
 
-pub use key::{Data, Inbox, Log, Network, Outbox, Settings, Supabase, WhatsApp};
+pub use key::{Alert, Connection, Data, Health, Inbox, Log, Network, Outbox, Settings, Supabase, WhatsApp};
 pub use problem::{ConfigError, Problems};
 use problem::{Fault, Place, Problem};
 pub use reference::{example, markdown_table};
 use rule::Rule as _;
+pub use secret::SecretUrl;
 use secret::{KEY_VARIABLE, OLD_KEY_VARIABLE, URL_VARIABLE};
 
 /// The file that is read if no other is named and if it exists.

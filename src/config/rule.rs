@@ -2,14 +2,21 @@
 //! TOML value, says in words what it allows, and writes a value back as TOML.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
 use ureq::http::Uri;
 
+use super::secret::SecretUrl;
+use crate::personal::PhoneNumber;
+
 /// Longest URL or path that is accepted, in bytes: Linux's `PATH_MAX`.
 const LONGEST_TEXT_BYTES: usize = 4096;
+
+/// Longest host name, in bytes (RFC 1035 §2.3.4).
+const LONGEST_HOST_BYTES: usize = 253;
 
 /// How one kind of value is read, described and written.
 pub(super) trait Rule {
@@ -252,6 +259,208 @@ impl Rule for WebVersion {
     }
 }
 
+/// A list of values of one kind, without repetition. Both bounds on its length are included.
+pub(super) struct List<R> {
+    pub each: R,
+    pub least: usize,
+    pub most: usize,
+}
+
+impl<R: Rule<Value: PartialEq>> Rule for List<R> {
+    type Value = Vec<R::Value>;
+
+    fn allowed(&self) -> String {
+        let Self { each, least, most } = self;
+        let length = if *least == 0 { format!("at most {most}") } else { format!("{least} to {most}") };
+        format!("a list of {length}, without repetition, each {}", each.allowed())
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<Self::Value> {
+        let written = written.as_array()?;
+        let mut values = Vec::new();
+        for value in written {
+            let value = self.each.read(value.get_ref())?;
+            if values.contains(&value) || values.len() == self.most {
+                return None;
+            }
+            values.push(value);
+        }
+        (values.len() >= self.least).then_some(values)
+    }
+
+    fn toml(&self, value: &Self::Value) -> Option<String> {
+        let values: Option<Vec<String>> = value.iter().map(|value| self.each.toml(value)).collect();
+        Some(format!("[{}]", values?.join(", ")))
+    }
+}
+
+/// An IP address.
+pub(super) struct Ip;
+
+impl Rule for Ip {
+    type Value = IpAddr;
+
+    fn allowed(&self) -> String {
+        "an IP address".to_owned()
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<IpAddr> {
+        written.as_str()?.parse().ok()
+    }
+
+    fn toml(&self, value: &IpAddr) -> Option<String> {
+        Some(quoted(&value.to_string()))
+    }
+}
+
+/// The address of a server: an IP address, and its port if that is not the usual one.
+pub(super) struct Server {
+    pub usual_port: u16,
+}
+
+impl Rule for Server {
+    type Value = SocketAddr;
+
+    fn allowed(&self) -> String {
+        format!("an IP address, with its port if that is not {}", self.usual_port)
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<SocketAddr> {
+        let text = written.as_str()?;
+        let bare = text.parse().ok().map(|ip| SocketAddr::new(ip, self.usual_port));
+        bare.or_else(|| text.parse().ok()).filter(|server: &SocketAddr| server.port() != 0)
+    }
+
+    fn toml(&self, value: &SocketAddr) -> Option<String> {
+        let usual = value.port() == self.usual_port;
+        Some(quoted(&if usual { value.ip().to_string() } else { value.to_string() }))
+    }
+}
+
+/// An address to listen on; `"off"` for none.
+pub(super) struct ListenOn;
+
+impl Rule for ListenOn {
+    type Value = Option<SocketAddr>;
+
+    fn allowed(&self) -> String {
+        "an IP address with a port, or \"off\"".to_owned()
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<Self::Value> {
+        match written.as_str()? {
+            "off" => Some(None),
+            address => address.parse().ok().map(Some),
+        }
+    }
+
+    fn toml(&self, value: &Self::Value) -> Option<String> {
+        Some(quoted(&value.map_or("off".to_owned(), |address| address.to_string())))
+    }
+}
+
+/// One of a fixed set of words.
+pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Rule for Word<T> {
+    type Value = T;
+
+    fn allowed(&self) -> String {
+        let words: Vec<String> = self.0.iter().map(|(word, _)| quoted(word)).collect();
+        match words.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => "nothing".to_owned(),
+        }
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<T> {
+        let text = written.as_str()?;
+        self.0.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+    }
+
+    fn toml(&self, value: &T) -> Option<String> {
+        self.0.iter().find(|(_, known)| known == value).map(|(word, _)| quoted(word))
+    }
+}
+
+/// A host name and the address that it has when nobody else knows one: `"name=address"`.
+pub(super) struct PinnedHost;
+
+impl Rule for PinnedHost {
+    type Value = (String, IpAddr);
+
+    fn allowed(&self) -> String {
+        "a host name and its IP address, as \"web.whatsapp.com=192.0.2.1\"".to_owned()
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<Self::Value> {
+        let (host, address) = written.as_str()?.split_once('=')?;
+        let fits = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        let named = host.len() <= LONGEST_HOST_BYTES && host.split('.').all(fits);
+        Some((host.to_ascii_lowercase(), address.parse().ok().filter(|_| named)?))
+    }
+
+    fn toml(&self, (host, address): &Self::Value) -> Option<String> {
+        Some(quoted(&format!("{host}={address}")))
+    }
+}
+
+/// The phone number of a person, in any usual spelling.
+pub(super) struct Phone;
+
+impl Rule for Phone {
+    type Value = PhoneNumber;
+
+    fn allowed(&self) -> String {
+        "a phone number, as \"62812…\" or \"0812…\"".to_owned()
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<PhoneNumber> {
+        PhoneNumber::parse(written.as_str()?).ok()
+    }
+
+    /// Masked: `check` prints this.
+    fn toml(&self, value: &PhoneNumber) -> Option<String> {
+        Some(quoted(&value.masked()))
+    }
+}
+
+/// A URL whose path is all that keeps strangers out.
+pub(super) struct HookUrl;
+
+impl Rule for HookUrl {
+    type Value = SecretUrl;
+
+    fn allowed(&self) -> String {
+        "a URL that starts with https:// (http:// only to localhost or a private address), without user \
+         name, password or fragment"
+            .to_owned()
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<SecretUrl> {
+        let text = written.as_str()?;
+        if text.len() > LONGEST_TEXT_BYTES || text.contains(['#', '@']) {
+            return None;
+        }
+        let uri: Uri = text.parse().ok()?;
+        let host = uri.host().filter(|host| !host.is_empty())?;
+        let allowed = match uri.scheme_str()? {
+            "https" => true,
+            "http" => is_local(host),
+            _ => false,
+        };
+        allowed.then(|| SecretUrl::new(text))
+    }
+
+    /// Scheme and host only: `check` prints this.
+    fn toml(&self, value: &SecretUrl) -> Option<String> {
+        Some(quoted(&value.masked()))
+    }
+}
+
 /// How much is logged.
 pub(super) struct Level;
 
@@ -345,6 +554,54 @@ mod tests {
         ] {
             assert_eq!(read(&PROJECT, &quoted(url)), None, "{url}");
         }
+    }
+
+    #[test]
+    fn a_list_keeps_its_order_its_bound_and_has_no_repetition() {
+        let rule = List { each: Server { usual_port: 853 }, least: 1, most: 2 };
+        let servers = read(&rule, r#"["9.9.9.9", "[::1]:8853"]"#).unwrap();
+        assert_eq!(servers, ["9.9.9.9:853".parse().unwrap(), "[::1]:8853".parse().unwrap()]);
+        assert_eq!(rule.toml(&servers).as_deref(), Some(r#"["9.9.9.9", "[::1]:8853"]"#));
+        assert_eq!(read(&rule, "[]"), Some(vec![]));
+        for wrong in
+            [r#"["1.1.1.1", "1.1.1.1:853"]"#, r#"["1.1.1.1", "::1", "::2"]"#, r#"["dns.google"]"#, "1"]
+        {
+            assert_eq!(read(&rule, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_listener_is_an_address_with_a_port_or_off() {
+        assert_eq!(read(&ListenOn, "\"off\""), Some(None));
+        assert_eq!(read(&ListenOn, "\"127.0.0.1:80\""), Some("127.0.0.1:80".parse().ok()));
+        for wrong in ["\"127.0.0.1\"", "\"\"", "\"localhost:80\"", "80"] {
+            assert_eq!(read(&ListenOn, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_host_has_a_name_and_an_address() {
+        let pinned = read(&PinnedHost, "\"Web.WhatsApp.com=192.0.2.1\"");
+        assert_eq!(pinned, Some(("web.whatsapp.com".to_owned(), "192.0.2.1".parse().unwrap())));
+        for wrong in
+            ["\"web.whatsapp.com\"", "\"=192.0.2.1\"", "\"a..b=192.0.2.1\"", "\"a=b\"", "\"a b=::1\""]
+        {
+            assert_eq!(read(&PinnedHost, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_strangers_out_is_not_shown() {
+        let url = read(&HookUrl, "\"https://ntfy.sh/rahasia?auth=x\"").unwrap();
+        assert_eq!(url.expose(), "https://ntfy.sh/rahasia?auth=x");
+        assert_eq!(HookUrl.toml(&url).as_deref(), Some("\"https://ntfy.sh/…\""));
+        assert_eq!(format!("{url:?}"), "SecretUrl(https://ntfy.sh/…)");
+        for wrong in ["\"http://ntfy.sh/x\"", "\"https://u@ntfy.sh/x\"", "\"ntfy.sh\"", "\"https://\""] {
+            assert_eq!(read(&HookUrl, wrong), None, "{wrong}");
+        }
+        let phone = read(&Phone, "\"0800-0000-0001\"").unwrap();
+        assert_eq!(phone.expose(), "6280000000001");
+        assert_eq!(Phone.toml(&phone).as_deref(), Some("\"*********0001\""));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The key of the Supabase project: where it may come from, and what it looks like.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,35 @@ pub const URL_VARIABLE: &str = "SUPABASE_URL";
 pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 /// Name of the credential with the project's secret key.
 pub const KEY_CREDENTIAL: &str = "supabase-secret-key";
+
+/// A URL whose path is all that keeps strangers out (a webhook): shown as scheme and host only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// Wraps a URL that was already checked.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The whole URL. Never pass it to a log, an error or an alert.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Scheme and host: fit for a log.
+    pub fn masked(&self) -> String {
+        let after_scheme = self.0.find("://").map_or(0, |at| at + 3);
+        let host = self.0[after_scheme..].find(['/', '?']).map_or(self.0.len(), |at| after_scheme + at);
+        format!("{}/…", &self.0[..host])
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretUrl({})", self.masked())
+    }
+}
 
 /// Longest key that is accepted, in bytes; a Supabase JWT has about 220.
 const LONGEST_KEY_BYTES: usize = 4096;

@@ -54,6 +54,26 @@ fn every_key_of_the_file_arrives() {
         pre_keys = 812
         [network]
         ca_file = "/etc/bot-kjp/ca.pem"
+        dns = ["https", "system"]
+        resolv_conf = "/run/resolv.conf"
+        dns_https = ["9.9.9.9"]
+        dns_tls = ["1.1.1.1:8853"]
+        dns_public = []
+        private_addresses = ["192.168.1.10"]
+        pinned = ["web.whatsapp.com=192.0.2.1"]
+        [connection]
+        backoff = ["2s", "1m"]
+        stable = "30s"
+        attempts_per_hour = 60
+        told_after = 3
+        longest_silence = "1h"
+        [health]
+        listen = "off"
+        [alert]
+        operators = ["0800-0000-0001"]
+        ntfy = "https://ntfy.sh/rahasia"
+        healthchecks = "https://hc-ping.com/rahasia"
+        healthchecks_interval = "10m"
         [inbox]
         capacity = 0x10
         [outbox]
@@ -74,6 +94,23 @@ fn every_key_of_the_file_arrives() {
             "\"2.3000.1\"",
             "812",
             "\"/etc/bot-kjp/ca.pem\"",
+            "[\"https\", \"system\"]",
+            "\"/run/resolv.conf\"",
+            "[\"9.9.9.9\"]",
+            "[\"1.1.1.1:8853\"]",
+            "[]",
+            "[\"192.168.1.10\"]",
+            "[\"web.whatsapp.com=192.0.2.1\"]",
+            "[\"2s\", \"1m\"]",
+            "\"30s\"",
+            "60",
+            "3",
+            "\"1h\"",
+            "\"off\"",
+            "[\"*********0001\"]",
+            "\"https://ntfy.sh/…\"",
+            "\"https://hc-ping.com/…\"",
+            "\"10m\"",
             "16",
             "2",
             "10",
@@ -109,11 +146,11 @@ fn an_unknown_key_without_a_near_one_is_refused_with_all_there_are() {
     );
     refused(
         "colour = 2",
-        "config.toml:1: colour: unknown key; sections are data, whatsapp, network, inbox, outbox, supabase, log",
+        "config.toml:1: colour: unknown key; sections are data, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
     );
     refused(
         "[colour]",
-        "config.toml:1: colour: unknown key; sections are data, whatsapp, network, inbox, outbox, supabase, log",
+        "config.toml:1: colour: unknown key; sections are data, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
     );
     refused(
         "outbox = 5",
@@ -331,6 +368,23 @@ fn the_report_shows_every_value_with_its_origin_and_no_secret() {
          whatsapp.version = (not set)  # default\n\
          whatsapp.pre_keys = 50  # default\n\
          network.ca_file = (not set)  # default\n\
+         network.dns = [\"system\", \"https\", \"tls\", \"public\"]  # default\n\
+         network.resolv_conf = \"/etc/resolv.conf\"  # default\n\
+         network.dns_https = [\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]  # default\n\
+         network.dns_tls = [\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]  # default\n\
+         network.dns_public = [\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]  # default\n\
+         network.private_addresses = []  # default\n\
+         network.pinned = []  # default\n\
+         connection.backoff = [\"5s\", \"10s\", \"30s\", \"1m\"]  # default\n\
+         connection.stable = \"1m\"  # default\n\
+         connection.attempts_per_hour = 130  # default\n\
+         connection.told_after = 5  # default\n\
+         connection.longest_silence = \"3h\"  # default\n\
+         health.listen = \"127.0.0.1:8788\"  # default\n\
+         alert.operators = []  # default\n\
+         alert.ntfy = (not set)  # default\n\
+         alert.healthchecks = (not set)  # default\n\
+         alert.healthchecks_interval = \"5m\"  # default\n\
          inbox.capacity = 7  # line 2\n\
          outbox.per_chat_per_second = 1  # default\n\
          outbox.total_per_second = 5  # default\n\

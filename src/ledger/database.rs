@@ -18,6 +18,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use smol::lock::OnceCell;
 
+use crate::clock;
+
 /// `PRAGMA application_id` of our files ("bkjp"), so that a foreign database is recognised.
 const APPLICATION_ID: i32 = 0x626b_6a70;
 
@@ -39,8 +41,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Numbered schema files in the order in which they are applied. `user_version` counts how many
 /// a file has seen.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/0001-ledger.sql"), include_str!("schema/0002-whatsapp-session.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001-ledger.sql"),
+    include_str!("schema/0002-whatsapp-session.sql"),
+    include_str!("schema/0003-line-and-watch.sql"),
+];
 
 /// Why the database cannot be opened. Each variant says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -256,7 +261,7 @@ impl Database {
                     if pause == FIRST_PAUSE {
                         log::error!("ledger: {what} not written, tried again until it is: {error}");
                     }
-                    smol::Timer::after(pause).await;
+                    clock::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => {

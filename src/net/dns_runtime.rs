@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::net::runtime::{DnsTcpStream, DnsUdpSocket, RuntimeProvider, Spawn, Time};
+use smol::Async;
 use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
-use smol::{Async, Timer};
 
 use super::deadline::within;
+use crate::clock;
 use crate::executor::Executor;
 
 /// For TCP connections that hickory sets no limit for. Its own default, which it does not export.
@@ -66,7 +67,7 @@ pub(super) struct DnsTimer;
 #[async_trait]
 impl Time for DnsTimer {
     async fn delay_for(duration: Duration) {
-        Timer::after(duration).await;
+        clock::sleep(duration).await;
     }
 
     async fn timeout<F: 'static + Future + Send>(limit: Duration, future: F) -> io::Result<F::Output> {

@@ -6,6 +6,7 @@ mod dns_runtime;
 pub mod http;
 pub mod link;
 pub mod resolver;
+pub mod rung;
 pub mod tls;
 
 pub use link::Link;

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::race;
-use smol::Timer;
 
 use super::client::{Answer, Client, MAX_BATCH_ROWS};
 use super::verdict::{Action, Reason, Verdict, judge};
@@ -156,7 +155,7 @@ pub async fn run(sync: Sync) -> Infallible {
     }
     loop {
         race(sync.link.wait_until_up(), async {
-            Timer::after(sync.pace.without_link).await;
+            clock::sleep(sync.pace.without_link).await;
         })
         .await;
         let rest = match sync.turn(&mut course).await {
@@ -164,7 +163,7 @@ pub async fn run(sync: Sync) -> Infallible {
             Ok(Some(Next::Rest(rest))) => rest,
             Ok(None) => {
                 race(sync.bell.heard(), async {
-                    Timer::after(sync.pace.idle_check).await;
+                    clock::sleep(sync.pace.idle_check).await;
                 })
                 .await;
                 continue;
@@ -175,7 +174,7 @@ pub async fn run(sync: Sync) -> Infallible {
                 sync.backoff(course.failures)
             }
         };
-        Timer::after(rest).await;
+        clock::sleep(rest).await;
     }
 }
 

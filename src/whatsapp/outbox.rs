@@ -81,7 +81,7 @@ impl Outbox {
                 lines = outbox.connection.link().times_up();
                 outbox.retry_now().await;
             }
-            let now = start.elapsed();
+            let now = clock::since(start);
             let next =
                 outbox.due(&busy).await.into_iter().min_by_key(|due| pace.earliest(&due.reply.chat, now));
             let Some(due) = next else {
@@ -102,7 +102,7 @@ impl Outbox {
                     if let Err(error) = outbox.send(&due).await {
                         log::error!("outbox: reply {} not recorded: {error}", due.reply.wa_message_id);
                         // A disk that refuses is not asked again at once.
-                        smol::Timer::after(IDLE).await;
+                        clock::sleep(IDLE).await;
                     }
                     drop(turn);
                     outbox.bell.ring();
@@ -141,7 +141,7 @@ impl Outbox {
 
     async fn rung_within(&self, time: Duration) {
         or(self.bell.heard(), async {
-            smol::Timer::after(time).await;
+            clock::sleep(time).await;
         })
         .await;
     }

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use smol::{Task, Timer};
+use smol::Task;
 use wacore::runtime::{AbortHandle, Runtime};
 
 use crate::executor::Executor;
-use crate::worker;
+use crate::{clock, worker};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -29,7 +29,7 @@ impl Runtime for SmolRuntime {
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            Timer::after(duration).await;
+            clock::sleep(duration).await;
         })
     }
 

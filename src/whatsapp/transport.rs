@@ -29,6 +29,7 @@ use wacore::stats::TransportResourceReport;
 use whatsapp_rust::anyhow;
 
 use super::endpoint::Endpoint;
+use crate::clock;
 use crate::executor::Executor;
 use crate::net::Resolver;
 use crate::net::deadline::within;
@@ -215,7 +216,7 @@ impl Connection {
         let halves = or(self.read(receiver), self.write(sender));
         let overdue = async {
             self.wait_for_stop().await;
-            smol::Timer::after(CLOSE_TIMEOUT).await;
+            clock::sleep(CLOSE_TIMEOUT).await;
             DisconnectReason::Unknown
         };
         let reason = or(halves, overdue).await;

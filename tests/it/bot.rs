@@ -245,7 +245,7 @@ impl Bot {
         // The shell's own `kill`: a minimal Debian has no such program.
         let told = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.pid().to_string()]).status();
         assert!(told.expect("sh runs").success());
-        (self.wait(), asked.elapsed())
+        (self.wait(), clock::since(asked))
     }
 
     /// SIGKILL: what a crash or the OOM killer does.

@@ -51,7 +51,7 @@ fn waits_after(refusal: Fault, sentence: &str, pause: Duration) {
     ani.register(&scene);
     bot.wait_until_online_again();
     // What the bot prints is read a moment after it happened, at either end.
-    let away = refused.elapsed() + Duration::from_secs(1);
+    let away = clock::since(refused) + Duration::from_secs(1);
     assert!(away >= pause, "{sentence}: back after {away:?}");
     check(&scene, bot, &mut [ani]);
 }

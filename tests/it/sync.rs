@@ -17,7 +17,6 @@ use bot_kjp::supabase::sync::{self, Pace, Standing, Sync, SyncStatus};
 use bot_kjp::supabase::verdict::Action;
 use futures_lite::future::or;
 use jiff::civil::{Date, date};
-use smol::Timer;
 use testbed::supabase::{Fault, Supabase};
 
 const TODAY: Date = date(2026, 11, 23);
@@ -124,7 +123,7 @@ impl Bot {
                 self.counts(),
                 self.status.get()
             );
-            Timer::after(Duration::from_millis(5)).await;
+            clock::sleep(Duration::from_millis(5)).await;
         }
     }
 

@@ -4,6 +4,8 @@
 //! whatsapp-rust reconnects by itself after ordinary losses of the line. What it gives up on ends
 //! its run loop; [`after`] is the one table that says what each such end means.
 
+pub mod standing;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -330,7 +332,7 @@ impl Connection {
                 }
                 state.end.take()
             };
-            let again = last.as_ref().is_some_and(|(at, before)| at.elapsed() < FIGHT && *before == end);
+            let again = last.as_ref().is_some_and(|(at, before)| clock::since(*at) < FIGHT && *before == end);
             let next = after(end.as_ref(), again);
             if next.pair_again && store.is_paired()? {
                 store = store.set_aside(clock::unix_seconds()).await?;
@@ -339,7 +341,7 @@ impl Connection {
                 store.forget_version().await?;
             }
             last = Some((clock::now(), end));
-            smol::Timer::after(next.wait).await;
+            clock::sleep(next.wait).await;
         }
     }
 
@@ -373,7 +375,7 @@ impl Connection {
         let before = self.shared.link.times_up();
         let mut failed = 0;
         loop {
-            smol::Timer::after(LOGIN_CHECK).await;
+            clock::sleep(LOGIN_CHECK).await;
             if client.is_logged_in() {
                 failed = 0;
             } else if self.shared.link.times_up() > before && client.is_connected() {
@@ -399,7 +401,7 @@ impl Connection {
             loop {
                 self.shared.renew_link_code.heard().await;
                 while wanted() && !client.is_connected() {
-                    smol::Timer::after(LINK_CODE_RETRY).await;
+                    clock::sleep(LINK_CODE_RETRY).await;
                 }
                 if wanted()
                     && let Err(error) = client.pair_with_code(options.clone()).await
@@ -417,7 +419,7 @@ impl Connection {
                     self.tell(Notice::CodesExhausted);
                 } else {
                     // It is put off whenever a new code comes.
-                    smol::Timer::after(left).await;
+                    clock::sleep(left).await;
                 }
             }
             std::future::pending().await
