@@ -20,6 +20,7 @@ use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::supabase::client::{Client, ClientError};
 use crate::supabase::sync::{self, Sync, SyncStatus};
+use crate::whatsapp::activity::Activity;
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
@@ -94,8 +95,9 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let link = Link::default();
     let (outbox_bell, sync_bell) = (Bell::default(), Bell::default());
     let (notices, notice) = async_channel::bounded(NOTICES);
-    let connection = Connection::new(link.clone(), notices);
-    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone());
+    let activity = Activity::default();
+    let connection = Connection::new(link.clone(), activity.clone(), notices);
+    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone(), activity.clone());
 
     let reception = Reception {
         database: database.clone(),
@@ -134,7 +136,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     let parts = Parts {
         runtime: SmolRuntime(executor),
-        transport: WebSocketFactory { executor, resolver, tls, endpoint: endpoint.clone() },
+        transport: WebSocketFactory { executor, resolver, tls, endpoint: endpoint.clone(), activity },
         http: WebClient { agent, endpoint, answers: Arc::new(store.clone()) },
         store,
         hook,
@@ -144,6 +146,11 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
             pre_keys: settings.whatsapp.pre_keys as usize,
             pair_only: !serving,
             pair_with,
+            backoff: settings.connection.backoff.clone(),
+            stable: settings.connection.stable,
+            attempts_per_hour: settings.connection.attempts_per_hour,
+            longest_silence: settings.connection.longest_silence,
+            random,
         },
     };
     // A task of its own: it goes on reading while the farewell is said.

@@ -5,10 +5,12 @@
 //! [`Database::write`] or [`Database::read`] hands to a job, so several of them make one
 //! transaction: message seen, people registered, conversation moved on, reply enqueued.
 
+pub mod connection_attempt;
 pub mod conversation;
 pub mod database;
 pub mod inbound;
 pub mod outbox;
+pub mod phone_seen;
 pub mod registration;
 pub mod sync_queue;
 
