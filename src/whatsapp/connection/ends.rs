@@ -24,7 +24,7 @@ const TRUCE: Duration = Duration::from_secs(15 * 60);
 const OUTDATED: Duration = Duration::from_secs(15 * 60);
 
 /// The server asked for fewer connections and named no time; doubles each time in a row.
-const SLOW_DOWN: Duration = Duration::from_secs(30);
+const SLOW_DOWN: Duration = Duration::from_secs(60);
 const SLOWEST: Duration = Duration::from_secs(15 * 60);
 
 /// The server is down and named no time: not at once, whatever the backoff says.
