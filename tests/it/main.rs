@@ -10,6 +10,7 @@ mod kill;
 mod main_job;
 mod pairing;
 mod qr_camera;
+mod reconnects;
 mod refusals;
 mod scene;
 mod seed;
