@@ -54,14 +54,18 @@ impl Home {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Many bots live beside each other here, and some are started more often than any bot would be.
         let mut more = more.to_owned();
-        for (section, key) in [("connection", "attempts_per_hour = 3600"), ("health", "listen = \"off\"")] {
+        for (section, key) in [
+            ("connection", "attempts_per_hour = 3600"),
+            ("health", "listen = \"off\""),
+            ("log", "level = \"debug\""),
+        ] {
             if !more.contains(&format!("[{section}]")) {
                 more.push_str(&format!("\n[{section}]\n{key}\n"));
             }
         }
         let config = format!(
             "[data]\nfolder = {data:?}\n\n[whatsapp]\nurl = {url:?}\n\n\
-             [outbox]\nper_chat_per_second = 100\ntotal_per_second = 100\n\n[log]\nlevel = \"debug\"\n{more}",
+             [outbox]\nper_chat_per_second = 100\ntotal_per_second = 100\n\n{more}",
             data = folder.path().display().to_string(),
             url = server.url(),
         );
