@@ -35,7 +35,11 @@ fn question(name: &str) -> Message {
 }
 
 /// One datagram and the answer to it, with whoever sent that.
-fn ask_udp(server: &DnsServer, query: &Message, deadline: Duration) -> std::io::Result<(Vec<u8>, SocketAddr)> {
+fn ask_udp(
+    server: &DnsServer,
+    query: &Message,
+    deadline: Duration,
+) -> std::io::Result<(Vec<u8>, SocketAddr)> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.set_read_timeout(Some(deadline))?;
     socket.send_to(&query.to_vec().unwrap(), server.address(Transport::Udp).unwrap())?;
@@ -106,8 +110,7 @@ fn https(server: &DnsServer, request: &[u8]) -> Result<(String, Vec<u8>)> {
         let body = &bytes[end + 4..];
         (body.len() == length.parse::<usize>().ok()?).then(|| (head.clone(), body.to_vec()))
     };
-    let answer =
-        inside_tls(server, Transport::Https, "9.9.9.9", request, |bytes| parts(bytes).is_some())?;
+    let answer = inside_tls(server, Transport::Https, "9.9.9.9", request, |bytes| parts(bytes).is_some())?;
     let (head, body) = parts(&answer).context("no whole answer")?;
     Ok((head.lines().next().unwrap_or_default().to_owned(), body))
 }
@@ -164,7 +167,10 @@ fn all_transports_give_the_same_answers_and_are_counted() {
     assert_eq!(get("/dns-query?dns=!").unwrap().0, "HTTP/1.1 400 Test");
 
     let journal = server.queries();
-    assert_eq!((journal.total(), journal.about("WEB.whatsapp.com."), journal.about("nowhere.example")), (9, 5, 4));
+    assert_eq!(
+        (journal.total(), journal.about("WEB.whatsapp.com."), journal.about("nowhere.example")),
+        (9, 5, 4)
+    );
     assert_eq!(journal.connections(Transport::Https), 5);
     let last = journal.last().last().unwrap();
     assert_eq!((last.transport, last.name.as_str(), last.kind.as_str()), (Transport::Https, HOST, "A"));
@@ -238,7 +244,8 @@ fn a_truncated_answer_is_whole_over_tcp_on_the_same_port() {
 fn silence_and_delay_keep_the_asker_waiting() {
     let server = server();
     server.set_fault(Scope::everywhere(), Fault::Silence).unwrap();
-    let timed_out = |error: std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    let timed_out =
+        |error: std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
     assert!(timed_out(ask_udp(&server, &question(HOST), IN_VAIN).unwrap_err()));
     assert!(timed_out(over_tcp(&server, HOST, IN_VAIN).unwrap_err()));
     server.wait_for("the silent questions", PATIENCE, |asked| (asked.total() == 2).then_some(())).unwrap();
