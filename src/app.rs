@@ -26,7 +26,7 @@ use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
 use crate::whatsapp::inbox;
 use crate::whatsapp::outbox::Outbox;
-use crate::whatsapp::runtime::SmolRuntime;
+use crate::whatsapp::runtime::{SmolRuntime, share_the_clock};
 use crate::whatsapp::session_store::{SessionError, SessionStore};
 use crate::whatsapp::transport::WebSocketFactory;
 
@@ -80,6 +80,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // Before anything is opened, so that no moment is left in which SIGTERM kills.
     let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
 
+    share_the_clock();
     let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
     let store = SessionStore::new(database.clone());
     let (serving, pair_with) = match purpose {
