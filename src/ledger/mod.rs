@@ -8,6 +8,7 @@
 pub mod conversation;
 pub mod database;
 pub mod inbound;
+pub mod last_good;
 pub mod outbox;
 pub mod registration;
 pub mod sync_queue;

@@ -34,7 +34,6 @@ use crate::executor::Executor;
 use crate::net::Resolver;
 use crate::net::deadline::within;
 use crate::net::dial::{self, DialError};
-use crate::net::tls::{self, TlsError};
 
 /// Time for a connection: name, TCP, TLS, WebSocket. Just below the 20 s after which
 /// whatsapp-rust gives up with an error that says less than ours.
@@ -71,8 +70,6 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum TransportError {
     #[error(transparent)]
     Dial(#[from] DialError),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     #[error("{url} did not become a WebSocket ({source}); check the address, and who answers in its place")]
     Upgrade { url: String, source: Box<tungstenite::Error> },
     #[error("no WebSocket to {url} within {} s; check the network", CONNECT_DEADLINE.as_secs())]
@@ -134,11 +131,11 @@ impl WebSocketFactory {
             |source| TransportError::Upgrade { url: endpoint.url().to_owned(), source: Box::new(source) };
         let mut request = endpoint.url().into_client_request().map_err(upgrade)?;
         request.headers_mut().insert(ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN));
-        let tcp = dial::connect(&self.resolver, endpoint.host(), endpoint.port()).await?;
+        let (host, port) = (endpoint.host(), endpoint.port());
         let stream: Box<dyn Stream> = if endpoint.tls() {
-            Box::new(tls::handshake(&self.tls, endpoint.host(), tcp).await?)
+            Box::new(dial::connect_tls(&self.resolver, &self.tls, host, port).await?)
         } else {
-            Box::new(tcp)
+            Box::new(dial::connect(&self.resolver, host, port).await?)
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
