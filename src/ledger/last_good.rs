@@ -28,9 +28,8 @@ pub fn load(c: &Connection) -> Result<Vec<Proof>, LedgerError> {
     let mut statement = c.prepare_cached(
         "SELECT host, address, source FROM last_good_address ORDER BY proved_at DESC, host, address LIMIT ?1",
     )?;
-    let rows = statement.query_map([HOSTS * ADDRESSES], |row| {
-        Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
-    })?;
+    let rows = statement
+        .query_map([HOSTS * ADDRESSES], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)))?;
     let mut proofs = Vec::new();
     for row in rows {
         let (host, address, source) = row?;

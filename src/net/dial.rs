@@ -155,7 +155,12 @@ impl Failure {
     }
 }
 
-async fn dial<L: Layer>(resolver: &Resolver, layer: &L, host: &str, port: u16) -> Result<L::Stream, DialError> {
+async fn dial<L: Layer>(
+    resolver: &Resolver,
+    layer: &L,
+    host: &str,
+    port: u16,
+) -> Result<L::Stream, DialError> {
     let end = clock::now() + DIAL_DEADLINE;
     let mut tried: Vec<IpAddr> = Vec::new();
     let mut failures: Vec<(SocketAddr, Failure)> = Vec::new();
@@ -232,15 +237,24 @@ impl<L: Layer> Race<'_, L> {
         loop {
             let now = clock::now();
             if now >= self.end {
-                let silent = |address: &IpAddr| (SocketAddr::new(*address, self.port), Failure::Unreachable("silent".into()));
-                failures.extend(addresses.iter().filter(|ip| failures.iter().all(|(f, _)| f.ip() != **ip)).map(silent).collect::<Vec<_>>());
+                let silent = |address: &IpAddr| {
+                    (SocketAddr::new(*address, self.port), Failure::Unreachable("silent".into()))
+                };
+                failures.extend(
+                    addresses
+                        .iter()
+                        .filter(|ip| failures.iter().all(|(f, _)| f.ip() != **ip))
+                        .map(silent)
+                        .collect::<Vec<_>>(),
+                );
                 return None;
             }
             let room = attempts.len() < MOST_SOCKETS && waiting.len() > 0;
             // Whoever has accepted is given time for TLS before another is troubled.
             let busy_until = *accepted.lock().unwrap_or_else(PoisonError::into_inner);
             let start = busy_until.map_or(next_start, |until: Instant| next_start.max(until));
-            if room && now >= start
+            if room
+                && now >= start
                 && let Some((place, address)) = waiting.next()
             {
                 attempts.add(place, self.attempt(*address, &accepted));
@@ -274,7 +288,11 @@ impl<L: Layer> Race<'_, L> {
         }
     }
 
-    async fn attempt(&self, address: IpAddr, accepted: &Mutex<Option<Instant>>) -> Result<L::Stream, Failure> {
+    async fn attempt(
+        &self,
+        address: IpAddr,
+        accepted: &Mutex<Option<Instant>>,
+    ) -> Result<L::Stream, Failure> {
         let silent = || Failure::Unreachable("silent".into());
         let stream = within(ADDRESS_TIMEOUT, TcpStream::connect((address, self.port)))
             .await
@@ -314,8 +332,7 @@ mod tests {
 
     fn run<T>(test: impl AsyncFnOnce(Executor) -> T) -> T {
         let executor = crate::executor::new();
-        let result =
-            smol::block_on(executor.run(within(Duration::from_secs(40), Box::pin(test(executor)))));
+        let result = smol::block_on(executor.run(within(Duration::from_secs(40), Box::pin(test(executor)))));
         result.expect("the test did not end in time")
     }
 
@@ -335,7 +352,8 @@ mod tests {
             private: vec![],
             pinned: vec![],
         };
-        let resolver = Resolver::new(executor, options, &tls::client_config(None).unwrap(), last_good::Nothing);
+        let resolver =
+            Resolver::new(executor, options, &tls::client_config(None).unwrap(), last_good::Nothing);
         (resolver, folder)
     }
 
@@ -375,8 +393,9 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.5:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             // A listener that never accepts: its queue of one is full after two connections.
-            let deaf = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
-                .unwrap();
+            let deaf =
+                rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
+                    .unwrap();
             rustix::net::bind(&deaf, &SocketAddr::from(([127, 0, 0, 6], port))).unwrap();
             rustix::net::listen(&deaf, 0).unwrap();
             let mut filling = Vec::new();
@@ -446,9 +465,11 @@ mod tests {
     #[test]
     fn an_address_with_a_wrong_certificate_leads_to_the_other_servers_answer_and_names_the_liar() {
         run(async |executor| {
-            let issuer =
-                CertifiedIssuer::self_signed(CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap())
-                    .unwrap();
+            let issuer = CertifiedIssuer::self_signed(
+                CertificateParams::new([]).unwrap(),
+                KeyPair::generate().unwrap(),
+            )
+            .unwrap();
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
             let tls = tls::client_config(Some(&folder.path().join("ca.pem"))).unwrap();
@@ -470,9 +491,7 @@ mod tests {
             let honest = TcpListener::bind("127.0.0.7:0").await.unwrap();
             let port = honest.local_addr().unwrap().port();
             let block_page = TcpListener::bind(("127.0.0.8", port)).await.unwrap();
-            for (listener, acceptor) in
-                [(honest, acceptor(NAME)), (block_page, acceptor("block.example"))]
-            {
+            for (listener, acceptor) in [(honest, acceptor(NAME)), (block_page, acceptor("block.example"))] {
                 let serve = async move {
                     loop {
                         let (stream, _) = listener.accept().await.unwrap();

@@ -71,11 +71,12 @@ pub fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsEr
     if let Some(path) = extra_ca {
         add_file(&mut roots, path)?;
     }
-    let mut config = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(BestTime))
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Setup)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config =
+        ClientConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(BestTime))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(KEPT_SESSIONS);
     Ok(Arc::new(config))
 }

@@ -14,7 +14,7 @@ use smol::net::TcpStream;
 use super::http_response::{Response, parse};
 use super::message::{Answer, Question, Source, gather};
 use super::plain::over_stream;
-use crate::net::tls;
+use crate::net::tls::{self, TlsError};
 
 /// Longest response over HTTPS with its head, in bytes. Answers have some hundred.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
@@ -59,7 +59,11 @@ pub(super) async fn ask_over_https(
 async fn connect(tls: &Arc<ClientConfig>, server: SocketAddr) -> Result<TlsStream<TcpStream>, String> {
     let stream = TcpStream::connect(server).await.map_err(|error| error.to_string())?;
     let _ = stream.set_nodelay(true);
-    tls::handshake(tls, &server.ip().to_string(), stream).await.map_err(|error| error.to_string())
+    tls::handshake(tls, &server.ip().to_string(), stream).await.map_err(|error| match error {
+        // Whoever reads it knows which server is meant.
+        TlsError::Handshake { source, .. } => format!("does not speak TLS as itself ({source})"),
+        error => error.to_string(),
+    })
 }
 
 /// The server as HTTP names it: without the usual port.
@@ -85,7 +89,9 @@ impl<S: AsyncRead + Unpin + Send> Source for Responses<S> {
                     self.read.drain(..length);
                     return Ok(body);
                 }
-                Response::Complete { status, .. } => return Err(format!("answered with HTTP status {status}")),
+                Response::Complete { status, .. } => {
+                    return Err(format!("answered with HTTP status {status}"));
+                }
                 Response::Incomplete => {}
             }
             if self.read.len() >= MAX_RESPONSE_BYTES {

@@ -108,7 +108,8 @@ mod tests {
     fn a_body_of_known_length_and_one_in_chunks_are_read() {
         let plain = b"HTTP/1.1 200 OK\r\nServer: x\r\ncontent-length: 4\r\n\r\nbodyHTTP/1.1 200";
         assert_eq!(complete(plain), (200, b"body".to_vec(), plain.len() - 12));
-        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;x=y\r\nbo\r\n2\r\ndy\r\n0\r\n\r\nmore";
+        let chunked =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;x=y\r\nbo\r\n2\r\ndy\r\n0\r\n\r\nmore";
         assert_eq!(complete(chunked), (200, b"body".to_vec(), chunked.len() - 4));
         assert_eq!(complete(b"HTTP/1.1 302 Found\r\nLocation: http://portal\r\n\r\nlogin").0, 302);
     }

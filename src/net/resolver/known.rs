@@ -239,8 +239,10 @@ mod tests {
     use super::*;
     use crate::net::rung::Kind;
 
-    const RUNG: RungId =
-        RungId { kind: Kind::System, server: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 53) };
+    const RUNG: RungId = RungId {
+        kind: Kind::System,
+        server: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 53),
+    };
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([1, 2, 3, n])
@@ -302,6 +304,10 @@ mod tests {
             assert!(host.entries() <= MAX_SHUNNED + last_good::MAX_ADDRESSES);
         }
         assert_eq!(known.hosts(), MAX_HOSTS);
-        assert_eq!(known.host("999.example").last_good(now).len(), last_good::MAX_ADDRESSES, "the last is kept");
+        assert_eq!(
+            known.host("999.example").last_good(now).len(),
+            last_good::MAX_ADDRESSES,
+            "the last is kept"
+        );
     }
 }

@@ -45,11 +45,13 @@ pub(super) struct Rung {
     condition: Condition,
     since: Instant,
     demoted_until: Option<Instant>,
+    /// The host and the address of it that it lied about, until that turns out to be true.
+    blamed_for: Option<(String, IpAddr)>,
 }
 
 impl Rung {
     pub(super) fn new(id: RungId, now: Instant) -> Self {
-        Self { id, condition: Condition::Unknown, since: now, demoted_until: None }
+        Self { id, condition: Condition::Unknown, since: now, demoted_until: None, blamed_for: None }
     }
 
     pub(super) fn health(&self) -> Health {
@@ -64,6 +66,20 @@ impl Rung {
     /// Another network: whatever was wrong may be so no more.
     pub(super) fn forgive(&mut self) {
         self.demoted_until = None;
+    }
+
+    /// TLS for `host` failed at an address that it gave.
+    pub(super) fn blame(&mut self, host: &str, address: IpAddr, why: &str, now: Instant) {
+        let reason = format!("gave {address} for `{host}`, where TLS failed: {why}");
+        self.set(Condition::Lying { reason }, now);
+        self.blamed_for = Some((host.to_owned(), address));
+    }
+
+    /// TLS for `host` succeeded at `address` after all.
+    pub(super) fn absolve(&mut self, host: &str, address: IpAddr, now: Instant) {
+        if self.blamed_for.as_ref().is_some_and(|blamed| blamed.0 == host && blamed.1 == address) {
+            self.set(Condition::Good, now);
+        }
     }
 
     /// Notes `condition`, and logs it if it is another one than before.
@@ -83,6 +99,7 @@ impl Rung {
             self.since = now;
         }
         self.condition = condition;
+        self.blamed_for = None;
     }
 }
 
@@ -207,14 +224,23 @@ impl Lane {
 /// What an answer is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
-    Found { addresses: Vec<IpAddr>, ttl: Duration },
+    Found {
+        addresses: Vec<IpAddr>,
+        ttl: Duration,
+    },
     /// Only addresses at which the host was not found a moment ago.
-    Useless { addresses: Vec<IpAddr> },
+    Useless {
+        addresses: Vec<IpAddr>,
+    },
     /// Only addresses that no host on the internet has.
-    Private { addresses: Vec<IpAddr> },
+    Private {
+        addresses: Vec<IpAddr>,
+    },
     NoSuchName,
     NoAddress,
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Judges an answer: `allowed` are private addresses that a name may have, `shunned` those that did
@@ -265,7 +291,7 @@ pub(super) fn list(addresses: &[IpAddr]) -> String {
 pub(super) fn condition_after(host: &str, said: &Said, truth: Option<&str>) -> Option<Condition> {
     Some(match said {
         Said::Found { .. } => Condition::Good,
-        // Whoever finds out that an address does not work blames the one who gave it.
+        // It may be the line's fault; see `Rung::blame`.
         Said::Useless { .. } => return None,
         Said::Failed { reason } => Condition::Failing { reason: reason.clone() },
         Said::Private { addresses } => {

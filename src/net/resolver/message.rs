@@ -23,7 +23,10 @@ const MAX_ADDRESSES: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// IPv4 first; never empty.
-    Addresses { addresses: Vec<IpAddr>, ttl: Duration },
+    Addresses {
+        addresses: Vec<IpAddr>,
+        ttl: Duration,
+    },
     NoSuchName,
     /// The name exists and has no address.
     NoAddress,
@@ -86,7 +89,8 @@ impl Question {
             _ => return None,
         };
         // Names are compared without regard to case.
-        let ours = metadata.message_type == MessageType::Response && metadata.id == id && *asked.name() == self.name;
+        let ours =
+            metadata.message_type == MessageType::Response && metadata.id == id && *asked.name() == self.name;
         ours.then(|| (family, reply(&message, family), metadata.truncation))
     }
 }
@@ -239,8 +243,10 @@ mod tests {
         let v4 = RData::A(A::new(157, 240, 1, 60));
         let good = answer(&a, std::slice::from_ref(&v4));
         let (family, reply, cut) = question.read(&good.to_vec().unwrap()).unwrap();
-        let expected =
-            Answer::Addresses { addresses: vec!["157.240.1.60".parse().unwrap()], ttl: Duration::from_secs(60) };
+        let expected = Answer::Addresses {
+            addresses: vec!["157.240.1.60".parse().unwrap()],
+            ttl: Duration::from_secs(60),
+        };
         assert_eq!((family, reply, cut), (Family::V4, Reply::Answer(expected), false));
         // A record of the other family answers nothing.
         let (family, reply, _) = question.read(&answer(&aaaa, &[v4]).to_vec().unwrap()).unwrap();
@@ -260,8 +266,10 @@ mod tests {
 
     #[test]
     fn ipv4_comes_first_and_neither_family_keeps_the_other_waiting_for_long() {
-        let v4 = Answer::Addresses { addresses: vec!["1.2.3.4".parse().unwrap()], ttl: Duration::from_secs(9) };
-        let v6 = Answer::Addresses { addresses: vec!["2a00::1".parse().unwrap()], ttl: Duration::from_secs(5) };
+        let v4 =
+            Answer::Addresses { addresses: vec!["1.2.3.4".parse().unwrap()], ttl: Duration::from_secs(9) };
+        let v6 =
+            Answer::Addresses { addresses: vec!["2a00::1".parse().unwrap()], ttl: Duration::from_secs(5) };
         let mut replies = Replies::default();
         assert_eq!(replies.patience(), Patience::NoEnd);
         replies.take(Family::V6, Reply::Answer(v6));

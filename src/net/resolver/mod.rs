@@ -223,13 +223,17 @@ impl Resolver {
                 return Ok(addresses.clone());
             }
             if let Some(error) = known.absent(now) {
-                return Err(error.clone());
+                let last_good = known.last_good(now);
+                return untried(last_good)
+                    .or_else(|| untried(self.pinned(&key)))
+                    .ok_or_else(|| error.clone());
             }
             (self.join_or_start(&mut state, host, &key, name), fallback, patience)
         };
 
         let outcome = match &fallback {
-            None => Some(flight.wait().await.clone()),
+            // The search keeps its own time; this is for an executor that no longer runs.
+            None => within(LOOKUP_DEADLINE * 2, flight.wait()).await.cloned(),
             Some(_) => within(patience, flight.wait()).await.cloned(),
         };
         let (useless, error) = match outcome {
@@ -285,6 +289,9 @@ impl Resolver {
         if let Source::Rung(rung) = source {
             self.think(&mut state, rung, Condition::Good);
         }
+        for rung in &mut state.rungs {
+            rung.absolve(&key, address, now);
+        }
         let source = source.to_string();
         state.known.host(&key).proved(address, &source, now);
         drop(state);
@@ -299,12 +306,15 @@ impl Resolver {
         }
         let key = key(host);
         let mut state = self.state();
+        let now = clock::now();
         let known = state.known.host(&key);
-        if let Some(Source::Rung(rung)) = known.source(address) {
-            let reason = format!("gave {address} for `{key}`, where TLS failed: {why}");
-            self.think(&mut state, rung, Condition::Lying { reason });
+        let source = known.source(address);
+        known.shun(address, Shunned::Disproved, now);
+        if let Some(Source::Rung(id)) = source
+            && let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == id)
+        {
+            rung.blame(&key, address, why, now);
         }
-        state.known.host(&key).shun(address, Shunned::Disproved, clock::now());
     }
 
     /// No connection to `address` of `host`: nobody's lie, but others are tried first for a while.

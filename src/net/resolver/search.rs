@@ -29,7 +29,10 @@ const ASKED_AT_ONCE: usize = 12;
 pub(super) enum Outcome {
     Found(Vec<IpAddr>),
     /// Nobody gave a good answer; `useless` are addresses that did not work a moment ago.
-    Nothing { useless: Vec<IpAddr>, error: ResolveError },
+    Nothing {
+        useless: Vec<IpAddr>,
+        error: ResolveError,
+    },
 }
 
 /// What one rung answered to [`Resolver::ask_each`].
@@ -97,7 +100,9 @@ impl Resolver {
                 }
                 Said::Useless { addresses } => {
                     end = end.min(clock::now() + BETTER_WITHIN);
-                    useless.extend(addresses);
+                    useless.extend(
+                        addresses.iter().filter(|address| !useless.contains(address)).collect::<Vec<_>>(),
+                    );
                     if matches!(rung.kind, Kind::Https | Kind::Tls) {
                         // Whoever answers here is who was asked, so the address is the right one,
                         // and nobody has a better one.
@@ -114,7 +119,12 @@ impl Resolver {
     }
 
     /// Adds those that were waited for in vain.
-    fn silent_for(&self, rungs: &[RungId], asking: &[(usize, std::time::Instant)], said: &mut Vec<(RungId, Said)>) {
+    fn silent_for(
+        &self,
+        rungs: &[RungId],
+        asking: &[(usize, std::time::Instant)],
+        said: &mut Vec<(RungId, Said)>,
+    ) {
         for (place, since) in asking {
             let waited = clock::since(*since);
             // Before, it is not silence.
@@ -156,10 +166,20 @@ impl Resolver {
         Outcome::Nothing { useless, error }
     }
 
+    /// Notes what is to be thought of those who answered.
     fn note(&self, state: &mut State, key: &str, said: &[(RungId, Said)], truth: Option<&str>) {
-        for (rung, said) in said {
-            if let Some(condition) = condition_after(key, said, truth) {
-                self.think(state, *rung, condition);
+        let now = clock::now();
+        for (id, said) in said {
+            let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == *id) else { continue };
+            let known = state.known.host(key);
+            let disproved = match said {
+                Said::Useless { addresses } => addresses.iter().find(|ip| known.is_disproved(**ip, now)),
+                _ => None,
+            };
+            if let Some(address) = disproved {
+                rung.blame(key, *address, "as with the same answer before", now);
+            } else if let Some(condition) = condition_after(key, said, truth) {
+                rung.set(condition, now);
             }
         }
     }
@@ -175,7 +195,9 @@ impl Resolver {
         let answer = async {
             match rung.kind {
                 Kind::System | Kind::Public => plain::ask(rung.server, &question).await,
-                Kind::Https => encrypted::ask_over_https(tls.ok_or_else(no_tls)?, rung.server, &question).await,
+                Kind::Https => {
+                    encrypted::ask_over_https(tls.ok_or_else(no_tls)?, rung.server, &question).await
+                }
                 Kind::Tls => encrypted::ask_over_tls(tls.ok_or_else(no_tls)?, rung.server, &question).await,
             }
         };
@@ -228,7 +250,9 @@ fn nothing(host: &str, all: &[(RungId, Said)]) -> ResolveError {
     };
     if all.iter().any(|(_, said)| matches!(said, Said::Private { .. })) {
         ResolveError::Private { host, said }
-    } else if !all.is_empty() && all.iter().all(|(_, said)| matches!(said, Said::NoSuchName | Said::NoAddress)) {
+    } else if !all.is_empty()
+        && all.iter().all(|(_, said)| matches!(said, Said::NoSuchName | Said::NoAddress))
+    {
         ResolveError::NotFound { host, said }
     } else {
         ResolveError::NoAnswer { host, said }

@@ -68,9 +68,13 @@ mod tests {
 
     #[test]
     fn servers_are_read_in_order_and_everything_else_is_skipped() {
-        let dhcp = "# from DHCP\ndomain home\nnameserver 192.0.2.53\n nameserver\t2001:db8::53 \noptions ndots:5\n";
+        let dhcp =
+            "# from DHCP\ndomain home\nnameserver 192.0.2.53\n nameserver\t2001:db8::53 \noptions ndots:5\n";
         assert_eq!(servers(dhcp), ["192.0.2.53:53", "[2001:db8::53]:53"]);
-        assert_eq!(servers("nameserver [127.0.0.1]:5353\nnameserver [::1]:54\n"), ["127.0.0.1:5353", "[::1]:54"]);
+        assert_eq!(
+            servers("nameserver [127.0.0.1]:5353\nnameserver [::1]:54\n"),
+            ["127.0.0.1:5353", "[::1]:54"]
+        );
         let garbage = "nameserver\nnameserver fe80::1%eth0\nnameserver x\nnameserver [::1]:0\n\u{fffd}\0\n";
         assert_eq!(servers(garbage), [""; 0]);
         let many: String = (1..99).map(|n| format!("nameserver 192.0.2.{n}\n")).collect();

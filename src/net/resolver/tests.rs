@@ -370,8 +370,16 @@ fn an_answer_with_another_number_is_nobodys_answer() {
 #[test]
 fn a_server_without_a_good_answer_is_followed_by_the_next_and_passed_over_afterwards() {
     run(async |executor| {
-        for bad in [Silent, Fails, Garbage, Denies, Empty, Gives(PRIVATE), Gives([0, 0, 0, 0]), Gives([127, 0, 0, 1])]
-        {
+        for bad in [
+            Silent,
+            Fails,
+            Garbage,
+            Denies,
+            Empty,
+            Gives(PRIVATE),
+            Gives([0, 0, 0, 0]),
+            Gives([127, 0, 0, 1]),
+        ] {
             let (first, asked) = server(executor, bad).await;
             let (second, _queries) = server(executor, Gives(GOOD)).await;
             let resolver = public(executor, &[first, second]);
@@ -426,14 +434,16 @@ fn with_everybody_silent_the_look_up_is_bounded_and_each_is_named() {
         for _ in 0..12 {
             all.push(server(executor, Silent).await.0);
         }
-        let lines: String = all[..3].iter().map(|s| format!("nameserver [127.0.0.1]:{}\n", s.port())).collect();
+        let lines: String =
+            all[..3].iter().map(|s| format!("nameserver [127.0.0.1]:{}\n", s.port())).collect();
         fs::write(&resolv_conf, lines).unwrap();
         let (https, tls_servers, public) = (all[3..6].to_vec(), all[6..9].to_vec(), all[9..].to_vec());
         let resolver = resolver(executor, Options { resolv_conf, https, tls_servers, public, ..options() });
         let (error, took) = timed(resolver.lookup(NAME)).await;
         assert!(took <= LOOKUP_DEADLINE + Duration::from_millis(500), "{took:?}");
         let text = error.unwrap_err().to_string();
-        for (server, kind) in all.iter().zip(["system", "https", "tls", "public"].iter().flat_map(|k| [k; 3])) {
+        for (server, kind) in all.iter().zip(["system", "https", "tls", "public"].iter().flat_map(|k| [k; 3]))
+        {
             assert!(text.contains(&format!("{kind} {server} was silent for ")), "{text}");
         }
         assert!(text.contains("check the network"), "{text}");
@@ -497,7 +507,11 @@ fn the_system_s_file_is_followed_and_another_network_gets_another_chance() {
         assert!(!asked.is_empty());
         let (good, _queries) = server(executor, Gives(GOOD)).await;
         fs::write(&resolv_conf, format!("# roamed\nnameserver [127.0.0.1]:{}\n", good.port())).unwrap();
-        assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)], "the denial was the old network's");
+        assert_eq!(
+            resolver.lookup(NAME).await.unwrap(),
+            [IpAddr::from(GOOD)],
+            "the denial was the old network's"
+        );
         fs::write(&resolv_conf, b"nameserver\nnameserver fe80::1%eth0\nnameserver x\n\xff\xfe\0\n").unwrap();
         assert_eq!(servers(), [""; 0], "garbage");
         fs::remove_file(&resolv_conf).unwrap();
@@ -570,10 +584,13 @@ fn a_proved_address_is_kept_and_needs_no_look_up() {
         let proofs = kept.1.clone();
         let options = Options { public: vec![address], ..options() };
         let resolver = Resolver::new(executor, options, &tls::client_config(None).unwrap(), kept);
-        assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)], "what is only kept is asked again");
+        assert_eq!(
+            resolver.lookup(NAME).await.unwrap(),
+            [IpAddr::from(GOOD)],
+            "what is only kept is asked again"
+        );
         resolver.proved(NAME, GOOD.into());
-        let proof =
-            Proof { host: NAME.into(), address: GOOD.into(), source: format!("public {address}") };
+        let proof = Proof { host: NAME.into(), address: GOOD.into(), source: format!("public {address}") };
         assert_eq!(*proofs.lock().unwrap(), [proof]);
         let before = queries.len();
         assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)]);
@@ -656,8 +673,14 @@ fn when_everybody_gives_what_did_not_work_it_is_given_again_but_not_within_the_s
         resolver.disproved(NAME, GOOD.into(), "cut");
         let error = resolver.lookup_beyond(NAME, &[GOOD.into()]).await.unwrap_err();
         assert!(error.to_string().contains(&format!("public {other} gave 157.240.1.60, where")), "{error}");
+        for server in [one, other] {
+            assert!(matches!(condition(&resolver, server), Condition::Lying { .. }), "as far as can be seen");
+        }
         assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)]);
         resolver.proved(NAME, GOOD.into());
+        for server in [one, other] {
+            assert_eq!(condition(&resolver, server), Condition::Good);
+        }
         let (found, took) = timed(resolver.lookup(NAME)).await;
         assert_eq!(found.unwrap(), [IpAddr::from(GOOD)]);
         assert!(took < Duration::from_millis(100));
