@@ -170,3 +170,98 @@ fn wait<T>(timeout: NextTimeout, work: impl Future<Output = io::Result<T>>) -> R
     let done = smol::block_on(within(*timeout.after, work));
     Ok(done.ok_or(Error::Timeout(timeout.reason))??)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::resolver::last_good::{LastGood, Proof};
+    use crate::net::resolver::{Options, Resolver};
+    use crate::net::rung::Kind;
+    use crate::net::tls;
+    use crate::worker;
+    use futures_rustls::TlsAcceptor;
+    use futures_rustls::rustls::ServerConfig;
+    use futures_rustls::rustls::crypto::ring;
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+    use smol::net::TcpListener;
+    use std::sync::Mutex;
+
+    struct Proofs(Arc<Mutex<Vec<Proof>>>);
+
+    impl LastGood for Proofs {
+        fn load(&self) -> Vec<Proof> {
+            let address = Ipv4Addr::LOCALHOST.into();
+            vec![Proof { host: "base.example.com".into(), address, source: "system".into() }]
+        }
+
+        fn keep(&self, proof: &Proof) {
+            self.0.lock().unwrap().push(proof.clone());
+        }
+    }
+
+    #[test]
+    fn requests_use_what_was_good_once_prove_it_again_and_share_a_connection() {
+        let executor = crate::executor::new();
+        let issuer =
+            CertifiedIssuer::self_signed(CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap())
+                .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, issuer.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["base.example.com".to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let serve = async move {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                for _ in 0..2 {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).await.unwrap();
+                        head.push(byte[0]);
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            };
+            executor.spawn(serve).detach();
+            let tls = tls::client_config(Some(&file)).unwrap();
+            let proofs = Arc::<Mutex<Vec<Proof>>>::default();
+            // DNS is dead: nobody listens there.
+            let options = Options {
+                order: vec![Kind::Public],
+                resolv_conf: "/nonexistent".into(),
+                hosts: "/nonexistent".into(),
+                https: vec![],
+                tls_servers: vec![],
+                public: vec![([127, 0, 0, 1], 1).into()],
+                private: vec![],
+                pinned: vec![],
+            };
+            let agent = agent(&Resolver::new(executor, options, &tls, Proofs(proofs.clone())), &tls);
+            for _ in 0..2 {
+                let (agent, url) = (agent.clone(), format!("https://base.example.com:{port}/"));
+                let body = worker::run(move || agent.get(url).call()?.into_body().read_to_string()).await;
+                assert_eq!(body.unwrap().unwrap(), "ok");
+            }
+            let proofs = proofs.lock().unwrap();
+            assert_eq!(proofs.len(), 1, "one connection for both");
+            assert_eq!(proofs[0].address, Ipv4Addr::LOCALHOST);
+        };
+        let done = executor.run(within(Duration::from_secs(30), Box::pin(test)));
+        smol::block_on(done).expect("not done in time");
+    }
+}
