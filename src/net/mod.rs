@@ -7,6 +7,8 @@ mod in_flight;
 pub mod link;
 pub mod resolver;
 pub mod rung;
+#[cfg(test)]
+mod test_authority;
 pub mod tls;
 
 pub use link::Link;

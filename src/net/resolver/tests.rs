@@ -4,16 +4,13 @@ use std::fs;
 use std::io;
 
 use futures_lite::future::{or, yield_now};
-use futures_rustls::TlsAcceptor;
-use futures_rustls::rustls::ServerConfig;
-use futures_rustls::rustls::pki_types::PrivateKeyDer;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::{TcpListener, UdpSocket};
 
+use crate::net::test_authority::Authority;
 use crate::net::tls;
 
 const SOON: Duration = Duration::from_secs(40);
@@ -178,40 +175,6 @@ async fn answer(query: &[u8], manner: Manner, protocol: &'static str, report: &R
         Truncates | SilentOverUdp => give(&mut message, v4(GOOD)),
     }
     Some(message.to_vec().unwrap())
-}
-
-/// An authority of the test and what it signs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { issuer, folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn client(&self) -> Arc<ClientConfig> {
-        let file = self.folder.path().join("ca.pem");
-        fs::write(&file, self.issuer.pem()).unwrap();
-        tls::client_config(Some(&file)).unwrap()
-    }
-
-    fn server(&self, subject: &str) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([subject.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(
-            futures_rustls::rustls::crypto::ring::default_provider(),
-        ));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
 }
 
 /// A DNS server over HTTPS or TLS, with a certificate for `subject`.
