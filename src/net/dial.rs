@@ -146,6 +146,11 @@ impl Failure {
 
     fn of_tls(error: TlsError) -> Self {
         match error {
+            // A certificate for the name that is not valid now: whoever has it has the right address,
+            // and the clock is wrong.
+            TlsError::Handshake { source, .. } if tls::is_about_time(&source) => {
+                Self::Unreachable(format!("{source}; check the clock"))
+            }
             TlsError::Handshake { source, .. } if source.kind() != io::ErrorKind::TimedOut => {
                 Self::Disproved(source.to_string())
             }
@@ -208,6 +213,9 @@ fn interleave(addresses: &[IpAddr], most: usize) -> Vec<IpAddr> {
 }
 
 fn told(failures: &[(SocketAddr, Failure)]) -> String {
+    if failures.is_empty() {
+        return "nothing was tried".into();
+    }
     let all = failures.iter().map(|(address, failure)| match failure {
         Failure::Line(reason) | Failure::Unreachable(reason) => format!("{address}: {reason}"),
         Failure::Disproved(reason) => format!("{address}: no TLS for the name, {reason}"),
@@ -492,6 +500,20 @@ mod tests {
                 assert_eq!(stream.get_ref().0.peer_addr().unwrap().ip().to_string(), "127.0.0.5");
                 assert!((least..Duration::from_secs(most)).contains(&took), "{bad}: {took:?}");
             }
+        });
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_is_the_clocks_fault_and_nobodys_lie() {
+        run(async |executor| {
+            let authority = Authority::new();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            greet(executor, listener, authority.server_until(NAME, 2020));
+            let resolver = Resolver::with_servers(executor, &[dns(executor, [127, 0, 0, 1]).await]);
+            let error = connect_tls(&resolver, &authority.client(), NAME, port).await.map(drop).unwrap_err();
+            assert!(error.to_string().contains("check the clock"), "{error}");
+            assert_eq!(resolver.health()[0].condition, Condition::Good);
         });
     }
 

@@ -29,8 +29,14 @@ impl Authority {
 
     /// A server with a certificate for `subject`, a name or an address.
     pub(super) fn server(&self, subject: &str) -> TlsAcceptor {
+        self.server_until(subject, 4096)
+    }
+
+    /// The same; the certificate expires at the beginning of that year.
+    pub(super) fn server_until(&self, subject: &str, year: i32) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([subject.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([subject.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
