@@ -456,6 +456,28 @@ fn private_addresses_are_refused_with_advice_and_taken_when_the_settings_list_th
 }
 
 #[test]
+fn with_every_rung_lying_or_dead_the_error_says_in_one_line_what_each_did_and_what_to_do() {
+    run(async |executor| {
+        let (denying, _queries) = server(executor, Denies).await;
+        let (private, _queries) = server(executor, Gives(PRIVATE)).await;
+        let (failing, _queries) = server(executor, Fails).await;
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+        let options = Options { https: vec![closed], public: vec![denying, private, failing], ..options() };
+        let text = resolver(executor, options).lookup(NAME).await.unwrap_err().to_string();
+        assert_eq!(
+            text,
+            format!(
+                "no usable address for `web.example.com` (https {closed} could not be reached (Connection refused \
+                 (os error 111)); public {denying} said that the name does not exist; public {private} gave the \
+                 private address 10.10.10.10; public {failing} answered \"Server Failure\"); if it is a server of \
+                 your own network, list its address in `network.private_addresses`, otherwise the network's DNS \
+                 is lying: ask its operator, or allow more ways in `network.dns`"
+            )
+        );
+    });
+}
+
+#[test]
 fn without_anybody_to_ask_the_error_says_so() {
     run(async |executor| {
         let error = resolver(executor, options()).lookup(NAME).await.unwrap_err();
