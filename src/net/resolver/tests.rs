@@ -698,6 +698,24 @@ fn an_authenticated_server_ends_the_search_for_a_better_address() {
     });
 }
 
+#[test]
+fn an_address_that_an_authenticated_server_confirms_is_nobodys_lie() {
+    run(async |executor| {
+        let authority = Authority::new();
+        let (plain, _queries) = server(executor, Gives(GOOD)).await;
+        let (https, _queries) = encrypted(executor, &authority, Kind::Https, Gives(GOOD), "127.0.0.1").await;
+        let order = vec![Kind::Public, Kind::Https];
+        let options = Options { order, https: vec![https], public: vec![plain], ..options() };
+        let resolver = Resolver::new(executor, options, &authority.client(), last_good::Nothing);
+        resolver.lookup(NAME).await.unwrap();
+        resolver.disproved(NAME, GOOD.into(), "the connection was reset");
+        assert!(matches!(condition(&resolver, plain), Condition::Lying { .. }));
+        resolver.lookup_beyond(NAME, &[GOOD.into()]).await.unwrap_err();
+        assert_eq!(condition(&resolver, plain), Condition::Good);
+        assert!(!matches!(condition(&resolver, https), Condition::Lying { .. }));
+    });
+}
+
 // Many at once, other threads, and what needs no server.
 
 #[test]
