@@ -175,7 +175,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 }
 
 /// How the settings want names to be found.
-fn names(network: &Network) -> resolver::Options {
+pub(crate) fn names(network: &Network) -> resolver::Options {
     resolver::Options {
         order: network.dns.clone(),
         resolv_conf: network.resolv_conf.clone(),
