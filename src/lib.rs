@@ -67,5 +67,6 @@ pub mod personal;
 pub mod reception;
 pub mod registration;
 pub mod supabase;
+pub mod watch;
 pub mod whatsapp;
 pub mod worker;

@@ -1,0 +1,5 @@
+//! Watch.
+pub mod facts;
+mod machine;
+pub mod warning;
+pub mod wording;
