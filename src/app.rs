@@ -1,6 +1,6 @@
 //! Builds the rooms, connects them, runs them on one executor and takes them down in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
@@ -12,6 +12,7 @@ use crate::cli::terminal::{Farewell, Terminal};
 use crate::clock;
 use crate::config::Config;
 use crate::executor::{self, Executor};
+use crate::ledger::process_start::{self, Start};
 use crate::ledger::{self, Database, LedgerError, OpenError};
 use crate::net::resolver::Resolver;
 use crate::net::tls::TlsError;
@@ -20,6 +21,8 @@ use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::supabase::client::{Client, ClientError};
 use crate::supabase::sync::{self, Sync, SyncStatus};
+use crate::watch::{self, Watch};
+use crate::whatsapp::connection::standing::{Phase, Standing};
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
@@ -96,6 +99,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let (notices, notice) = async_channel::bounded(NOTICES);
     let connection = Connection::new(link.clone(), notices);
     let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone());
+    let waiting = deliveries.clone();
 
     let reception = Reception {
         database: database.clone(),
@@ -108,19 +112,22 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let outbox = Outbox {
         database: database.clone(),
         connection: connection.clone(),
-        bell: outbox_bell,
+        bell: outbox_bell.clone(),
         per_chat_per_second: settings.outbox.per_chat_per_second,
         total_per_second: settings.outbox.total_per_second,
     };
     executor.spawn(outbox.run(executor)).detach();
 
+    let mut sync_status = None;
     if let Some(access) = config.supabase.as_ref().filter(|_| serving) {
+        let status = SyncStatus::default();
+        sync_status = Some(status.clone());
         let sync = Sync {
             database: database.clone(),
             client: Client::new(agent.clone(), &access.url, access.key.clone())?,
             link,
             bell: sync_bell,
-            status: SyncStatus::default(),
+            status,
             pace: sync::Pace {
                 batch_rows: settings.supabase.batch_rows,
                 interval: settings.supabase.interval,
@@ -131,6 +138,26 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         executor.spawn(sync::run(sync)).detach();
     }
     executor.spawn(prune(database.clone(), store.clone())).detach();
+
+    // From here on nothing fails before the bot is up: what ends without a word is a crash.
+    let start = if serving { begun(&database).await } else { None };
+    if serving {
+        let watch = Watch::new(watch::Parts {
+            database: database.clone(),
+            data_folder: settings.data.folder.clone(),
+            sources: watch::Sources {
+                whatsapp: standing_of(&connection, &store, settings.connection.attempts_per_hour),
+                dns: Arc::new(Vec::new),
+                supabase: sync_status,
+                inbox: Arc::new(move || waiting.len()),
+                clock_behind: Arc::new(|| None),
+            },
+            outbox_bell,
+            agent: agent.clone(),
+            settings: watch::Settings::of(settings),
+        });
+        executor.spawn(watch.run(executor)).detach();
+    }
 
     let parts = Parts {
         runtime: SmolRuntime(executor),
@@ -154,9 +181,44 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, &mut kept_up)).await;
 
     connection.stop().await;
+    if let Some(start) = start {
+        let how = ended.as_ref().map_or_else(|_| "connection", |_| process_start::STOPPED);
+        if let Err(error) = database.write(|tx| process_start::end(tx, start, how)).await {
+            log::error!("app: how the process ends was not written down: {error}");
+        }
+    }
     // Whatever was still being written is durable before the process ends.
     database.finish().map_err(AppError::LastCommit)?;
     Ok(ended?)
+}
+
+/// Writes down that the process starts. Without that the bot serves all the same.
+async fn begun(database: &Database) -> Option<Start> {
+    let now = clock::unix_seconds();
+    match database.write(|tx| process_start::begin(tx, now)).await {
+        Ok(start) => Some(start),
+        Err(error) => {
+            log::error!("app: the start was not written down: {error}");
+            None
+        }
+    }
+}
+
+/// How the connection stands, as far as its link tells.
+fn standing_of(
+    connection: &Connection,
+    store: &SessionStore,
+    attempts_per_hour: u32,
+) -> watch::Source<Standing> {
+    let (link, store) = (connection.link().clone(), store.clone());
+    let last = Mutex::new(Standing::new(clock::now(), attempts_per_hour));
+    Arc::new(move || {
+        let mut standing = last.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.enter(if link.is_up() { Phase::Online } else { Phase::Offline }, clock::now());
+        standing.logins = link.times_up();
+        standing.paired = store.is_paired().unwrap_or(standing.paired);
+        standing.clone()
+    })
 }
 
 async fn asked_to_stop(mut signals: Signals) -> Farewell {

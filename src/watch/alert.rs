@@ -121,7 +121,8 @@ impl Book {
             let raises = next.history.get(&cause).map_or(1, |history| history.raises);
             if now.saturating_duration_since(gone) >= calm(cause, raises) {
                 over.push(cause);
-                let message = Message { cause, kind: Kind::Recovered, since: raised.since, detail: Detail::None };
+                let message =
+                    Message { cause, kind: Kind::Recovered, since: raised.since, detail: Detail::None };
                 messages.push(message);
             }
         }

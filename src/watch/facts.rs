@@ -148,9 +148,10 @@ impl Facts {
 
     /// The last failed commit, as long as it says something about the present.
     pub fn recent_failure(&self) -> Option<&Failed> {
-        self.storage.failed.as_ref().filter(|failed| {
-            self.now.saturating_duration_since(failed.at) < FAILURE_LASTS
-        })
+        self.storage
+            .failed
+            .as_ref()
+            .filter(|failed| self.now.saturating_duration_since(failed.at) < FAILURE_LASTS)
     }
 }
 

@@ -186,10 +186,16 @@ impl Switch {
         let mut next = clock::now();
         loop {
             let wait = if kept() { next.saturating_duration_since(clock::now()) } else { LOOK_AGAIN };
-            let broken = or(async { self.broken.heard().await; true }, async {
-                clock::sleep(wait).await;
-                false
-            });
+            let broken = or(
+                async {
+                    self.broken.heard().await;
+                    true
+                },
+                async {
+                    clock::sleep(wait).await;
+                    false
+                },
+            );
             let call = match broken.await {
                 true => &failed,
                 false if kept() && clock::now() >= next => {

@@ -46,7 +46,11 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
     let disk = facts.storage.disk;
     page.one_gauge("disk_free_bytes", "Space left for the data folder.", disk.map(|d| d.free));
     page.one_gauge("disk_size_bytes", "Size of the data folder's disk.", disk.map(|d| d.total));
-    page.one_gauge("disk_read_only", "The data folder's disk is read-only.", disk.map(|d| u8::from(d.read_only)));
+    page.one_gauge(
+        "disk_read_only",
+        "The data folder's disk is read-only.",
+        disk.map(|d| u8::from(d.read_only)),
+    );
     page.one_gauge("clock_wrong", "The box's clock is wrong.", Some(u8::from(facts.clock_error().is_some())));
 
     let standing = &facts.whatsapp;
@@ -58,7 +62,11 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
     page.one_counter("whatsapp_attempts_total", "Tries to connect since the start.", Some(standing.attempts));
     page.one_counter("whatsapp_logins_total", "Connections that reached login.", Some(standing.logins));
     page.one_gauge("whatsapp_failures", "Failed tries in a row.", Some(standing.failures));
-    page.one_gauge("whatsapp_attempts_last_hour", "Tries of the last hour.", Some(standing.attempts_last_hour));
+    page.one_gauge(
+        "whatsapp_attempts_last_hour",
+        "Tries of the last hour.",
+        Some(standing.attempts_last_hour),
+    );
     page.one_gauge(
         "whatsapp_attempts_limit",
         "Tries that one hour may have.",
@@ -123,7 +131,11 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
         Some(facts.oldest_unsynced().unwrap_or_default().as_secs()),
     );
 
-    page.one_gauge("promise_kept", "The dead man's switch would be fed.", Some(u8::from(facts.promise_kept())));
+    page.one_gauge(
+        "promise_kept",
+        "The dead man's switch would be fed.",
+        Some(u8::from(facts.promise_kept())),
+    );
     page.one_gauge(
         "unhealthy",
         "Something needs help: /health answers 503.",
@@ -209,8 +221,7 @@ mod tests {
     #[test]
     fn a_state_set_has_exactly_one_state() {
         let page = page(&well(), &[]);
-        for (set, state) in
-            [("whatsapp_phase", "phase=\"online\""), ("supabase_state", "state=\"working\"")]
+        for (set, state) in [("whatsapp_phase", "phase=\"online\""), ("supabase_state", "state=\"working\"")]
         {
             let on: Vec<_> = page
                 .lines()

@@ -36,9 +36,7 @@ use crate::bell::Bell;
 use crate::clock;
 use crate::config::{self, SecretUrl};
 use crate::executor::Executor;
-use crate::ledger::{
-    self, CommitFailure, Database, LedgerError, inbound, outbox, process_start, sync_queue,
-};
+use crate::ledger::{self, CommitFailure, Database, LedgerError, inbound, outbox, process_start, sync_queue};
 use crate::net::rung;
 use crate::personal::PhoneNumber;
 use crate::supabase::sync::SyncStatus;
@@ -63,7 +61,8 @@ const COUNT_AT_REST: Duration = Duration::from_secs(10 * 60);
 /// digits), and their own, so that one that was not sent yet can be found and replaced.
 const ALERT_IDS: &str = "3EB0A1E7";
 
-type Source<T> = Arc<dyn Fn() -> T + Send + Sync>;
+/// A question to another room.
+pub type Source<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
 /// Where the state of the other rooms is to be had. Each is asked every few seconds and answers at
 /// once.
@@ -253,7 +252,8 @@ impl Watch {
         let old = |at: Instant, limit| now.saturating_duration_since(at) >= limit;
 
         let mut unreadable = None;
-        let mut queues = Queues { inbox: (sources.inbox)().try_into().unwrap_or(u32::MAX), ..Queues::default() };
+        let mut queues =
+            Queues { inbox: (sources.inbox)().try_into().unwrap_or(u32::MAX), ..Queues::default() };
         let mut latest_message = None;
         let count = state.counts.is_none_or(|(at, _)| old(at, count_age));
         let slow = state.slow.as_ref().is_none_or(|slow| old(slow.at, SLOW));
@@ -324,8 +324,7 @@ impl Watch {
         }
         let Parts { database, outbox_bell, settings, .. } = &self.shared.parts;
         let unix = view.facts.unix;
-        let written =
-            database.write(|tx| write_down(tx, &messages, &settings.operators, unix)).await;
+        let written = database.write(|tx| write_down(tx, &messages, &settings.operators, unix)).await;
         if let Err(error) = written {
             let error = error.to_string();
             let mut state = self.state();

@@ -108,7 +108,7 @@ async fn bind(listen: SocketAddr) -> TcpListener {
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
-                    log::error!(
+                    log::warn!(
                         "watch: no status page, {listen} cannot be used ({error}); tried again every minute. \
                          Set health.listen to another address if it stays so"
                     );
@@ -145,9 +145,7 @@ async fn converse(mut stream: TcpStream, resource: &impl Fn(Resource) -> Answer)
     stream.flush().await?;
     stream.shutdown(std::net::Shutdown::Write)?;
     // Closing with bytes unread would reset the connection, and the client might lose the answer.
-    let rest = async {
-        while stream.read(&mut piece).await.is_ok_and(|read| read > 0) {}
-    };
+    let rest = async { while stream.read(&mut piece).await.is_ok_and(|read| read > 0) {} };
     within(LINGER, rest).await;
     Ok(())
 }
@@ -220,9 +218,12 @@ fn is_our_host(value: &[u8]) -> bool {
     if let Some(v6) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return v6.parse::<IpAddr>().is_ok();
     }
-    let name = host.split_once(':').map_or(host, |(name, port)| {
-        if port.parse::<u16>().is_ok() { name } else { host }
-    });
+    let name = host.split_once(':').map_or(
+        host,
+        |(name, port)| {
+            if port.parse::<u16>().is_ok() { name } else { host }
+        },
+    );
     name.eq_ignore_ascii_case("localhost")
 }
 
@@ -270,7 +271,9 @@ mod tests {
         for host in ["127.0.0.1", "192.168.1.9:8788", "[::1]:8788", "[::1]", "localhost", "LOCALHOST:8788"] {
             assert_eq!(status(&request("GET /health HTTP/1.1", host)), 200, "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8788", "", "localhost:x"] {
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8788", "", "localhost:x"]
+        {
             assert_eq!(status(&request("GET /health HTTP/1.1", host)), 403, "{host}");
         }
         assert_eq!(status(&judge(b"GET /health HTTP/1.0\r\n\r\n")), 200);

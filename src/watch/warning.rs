@@ -189,7 +189,10 @@ pub enum Detail {
     Failures(u32),
     /// What Supabase wants.
     Action(Action),
-    Bytes { free: u64, total: u64 },
+    Bytes {
+        free: u64,
+        total: u64,
+    },
     Count(u32),
     For(Duration),
     Days(i64),

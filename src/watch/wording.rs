@@ -160,7 +160,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         }
         (Cause::Replaced, _) => "Matikan bot lain yang memakai nomor ini.",
         (Cause::Outdated, _) => "Bila tidak pulih dalam satu jam, perbarui bot.",
-        (Cause::Banned, _) => "Tunggu. Jangan menautkan ulang dan jangan mengirim pesan massal dari nomor ini.",
+        (Cause::Banned, _) => {
+            "Tunggu. Jangan menautkan ulang dan jangan mengirim pesan massal dari nomor ini."
+        }
         (Cause::Storm | Cause::Offline, _) => {
             "Tunggu sebentar. Bila lama, periksa internet, lalu jalankan: bot-kjp status"
         }
@@ -179,7 +181,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
             Action::FreeDiskSpace => "Kosongkan penyimpanan atau naikkan paket proyek Supabase.",
         },
         (Cause::SupabaseRefused, _) => "Periksa proyek Supabase.",
-        (Cause::SupabaseBroken, _) => "Samakan versi: jalankan lagi SQL dari bot-kjp schema, atau hubungi teknisi.",
+        (Cause::SupabaseBroken, _) => {
+            "Samakan versi: jalankan lagi SQL dari bot-kjp schema, atau hubungi teknisi."
+        }
         (Cause::SupabaseUnreachable | Cause::SyncLate, _) => {
             "Buka dasbor Supabase: bila proyek dijeda (paused), aktifkan lagi."
         }
@@ -187,7 +191,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
             "Periksa aturan tabel di Supabase. Setelah diperbaiki, nyalakan ulang bot agar data dikirim lagi."
         }
         (Cause::Restarts, _) => "Periksa daya listrik, lalu kirim log kepada teknisi: journalctl -u bot-kjp",
-        (Cause::ClockWrong, _) => "Periksa jam (timedatectl) dan sambungan internet untuk penyetelan otomatis.",
+        (Cause::ClockWrong, _) => {
+            "Periksa jam (timedatectl) dan sambungan internet untuk penyetelan otomatis."
+        }
         (Cause::MemoryHigh, _) => "Nyalakan ulang bot dan laporkan kepada teknisi.",
     }
 }

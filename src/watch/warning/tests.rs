@@ -52,8 +52,7 @@ fn codes_are_unique_and_no_cause_hides_behind_itself() {
     let codes: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.code()).collect();
     assert_eq!(codes.len(), Cause::ALL.len());
     fn reaches(from: Cause, to: Cause, steps: usize) -> bool {
-        steps > 0
-            && from.warnable().depends_on.iter().any(|&next| next == to || reaches(next, to, steps - 1))
+        steps > 0 && from.warnable().depends_on.iter().any(|&next| next == to || reaches(next, to, steps - 1))
     }
     for &cause in Cause::ALL {
         assert_eq!(Cause::of_code(cause.code()), Some(cause));
@@ -92,8 +91,11 @@ fn without_any_dns_the_line_is_down_and_the_rest_is_a_consequence() {
     facts.dns = [Kind::System, Kind::Https].map(|kind| rung(&facts, kind, failing())).to_vec();
     facts.whatsapp.storm = true;
     facts.whatsapp.failures = 90;
-    facts.supabase =
-        Some(sync::Standing::Retrying { since: facts.started, failures: 9, reason: Reason::new("no address") });
+    facts.supabase = Some(sync::Standing::Retrying {
+        since: facts.started,
+        failures: 9,
+        reason: Reason::new("no address"),
+    });
     facts.queues.oldest_pending = Some(UNIX - 7200);
     assert_eq!(seen(&facts), [Cause::LineDown]);
     // One server that lies proves that there is a line.
@@ -112,8 +114,7 @@ fn one_lying_rung_beside_a_good_one_is_a_warning_and_no_alert() {
         rung(&facts, Kind::Tls, failing()),
     ];
     let conditions = conditions(&facts);
-    let warnings =
-        visible(&conditions, &Sightings::default().after(&conditions, facts.now), facts.now);
+    let warnings = visible(&conditions, &Sightings::default().after(&conditions, facts.now), facts.now);
     let [warning] = &warnings[..] else { panic!("{warnings:?}") };
     assert_eq!(warning.cause.code(), "dns.system.lying");
     assert_eq!(warning.error.as_deref(), Some("192.0.2.1:53: NXDOMAIN"));
