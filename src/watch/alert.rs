@@ -4,6 +4,10 @@
 //! when it has been gone for a while. It may also hide behind another cause meanwhile; that is not an
 //! end. A cause that comes back again and again must stay away longer each time before it counts as
 //! over, so that a flapping line calls nobody twenty times a day.
+//!
+//! Messages over WhatsApp ([`Decision::letters`]) are decided while WhatsApp is up, for the others wait
+//! for it anyway: what began and ended without it is one message that tells the whole story, sent as
+//! soon as it is back, and not a beginning that arrives when it is over.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,6 +40,26 @@ struct Raised {
     reminded: i64,
     /// Since when it has not held.
     gone: Option<Instant>,
+    letter: Letter,
+}
+
+/// What was told over WhatsApp about a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Letter {
+    Owed,
+    Begun,
+    /// The whole story; nothing is left to tell.
+    Ended,
+}
+
+/// What to tell, and the book after it was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub book: Book,
+    /// What happens, to those who are told over HTTP.
+    pub messages: Vec<Message>,
+    /// Messages over WhatsApp.
+    pub letters: Vec<Message>,
 }
 
 /// How often a cause was told, each time within [`SAME_TROUBLE`] after the one before.
@@ -68,7 +92,8 @@ pub enum Kind {
 impl Book {
     /// The book after a restart, from the causes told by the process before, with when they began.
     pub fn restored(told: impl IntoIterator<Item = (Cause, i64)>, unix: i64) -> Self {
-        let raised = |since| Raised { since, reminded: days(since, unix), gone: None };
+        // Whether WhatsApp's message went out is not known; its end will be told.
+        let raised = |since| Raised { since, reminded: days(since, unix), gone: None, letter: Letter::Begun };
         Self {
             raised: told.into_iter().map(|(cause, since)| (cause, raised(since))).collect(),
             history: BTreeMap::new(),
@@ -80,54 +105,63 @@ impl Book {
         self.raised.keys().copied()
     }
 
-    /// What to tell now, and the book after it was told. `holding` is all that holds, `visible` the
-    /// part of it that is shown.
+    /// What to tell now. `holding` is all that holds, `visible` the part of it that is shown, `up`
+    /// whether messages over WhatsApp can leave.
     pub fn decide(
         &self,
         holding: &[Condition],
         visible: &[Warning],
+        up: bool,
         now: Instant,
         unix: i64,
-    ) -> (Self, Vec<Message>) {
-        let mut next = self.clone();
-        let mut messages = Vec::new();
+    ) -> Decision {
+        let mut book = self.clone();
+        let (mut messages, mut letters) = (Vec::new(), Vec::new());
         for warning in visible.iter().filter(|warning| warning.cause.warnable().alerts) {
             let cause = warning.cause;
             let message = |kind, since| Message { cause, kind, since, detail: warning.detail.clone() };
-            match next.raised.get_mut(&cause) {
-                None => {
-                    let lasted = now.saturating_duration_since(warning.since).as_secs();
-                    let since = unix.saturating_sub(i64::try_from(lasted).unwrap_or(0));
-                    next.raised.insert(cause, Raised { since, reminded: days(since, unix), gone: None });
-                    next.remember(cause, now);
-                    messages.push(message(Kind::Raised, since));
-                }
-                Some(raised) => {
-                    let days = days(raised.since, unix);
-                    if days > raised.reminded {
-                        raised.reminded = days;
-                        messages.push(message(Kind::Reminded { days }, raised.since));
-                    }
+            if !book.raised.contains_key(&cause) {
+                let lasted = now.saturating_duration_since(warning.since).as_secs();
+                let since = unix.saturating_sub(i64::try_from(lasted).unwrap_or(0));
+                let reminded = days(since, unix);
+                book.raised.insert(cause, Raised { since, reminded, gone: None, letter: Letter::Owed });
+                book.remember(cause, now);
+                messages.push(message(Kind::Raised, since));
+            }
+            let Some(raised) = book.raised.get_mut(&cause) else { continue };
+            let days = days(raised.since, unix);
+            if days > raised.reminded {
+                raised.reminded = days;
+                messages.push(message(Kind::Reminded { days }, raised.since));
+                if up && raised.letter == Letter::Begun {
+                    letters.push(message(Kind::Reminded { days }, raised.since));
                 }
             }
+            if up && raised.letter == Letter::Owed {
+                raised.letter = Letter::Begun;
+                letters.push(message(Kind::Raised, raised.since));
+            }
         }
-        let mut over = Vec::new();
-        for (&cause, raised) in &mut next.raised {
+        let history = &book.history;
+        book.raised.retain(|&cause, raised| {
             if holding.iter().any(|condition| condition.cause == cause) {
                 raised.gone = None;
-                continue;
+                return true;
             }
             let gone = *raised.gone.get_or_insert(now);
-            let raises = next.history.get(&cause).map_or(1, |history| history.raises);
-            if now.saturating_duration_since(gone) >= calm(cause, raises) {
-                over.push(cause);
-                let message =
-                    Message { cause, kind: Kind::Recovered, since: raised.since, detail: Detail::None };
-                messages.push(message);
+            let raises = history.get(&cause).map_or(1, |history| history.raises);
+            let over = now.saturating_duration_since(gone) >= calm(cause, raises);
+            let end = Message { cause, kind: Kind::Recovered, since: raised.since, detail: Detail::None };
+            if raised.letter == Letter::Owed && up || raised.letter != Letter::Ended && over {
+                raised.letter = Letter::Ended;
+                letters.push(end.clone());
             }
-        }
-        next.raised.retain(|cause, _| !over.contains(cause));
-        (next, messages)
+            if over {
+                messages.push(end);
+            }
+            !over
+        });
+        Decision { book, messages, letters }
     }
 
     fn remember(&mut self, cause: Cause, now: Instant) {
@@ -163,11 +197,14 @@ mod tests {
         book: Book,
         begun: Instant,
         seconds: u64,
+        /// Whether WhatsApp is up, and what was sent there.
+        up: bool,
+        letters: Vec<Kind>,
     }
 
     impl Day {
         fn new() -> Self {
-            Self { book: Book::default(), begun: clock::now(), seconds: 0 }
+            Self { book: Book::default(), begun: clock::now(), seconds: 0, up: true, letters: Vec::new() }
         }
 
         /// Lets time pass with `cause` holding or not, visible or hidden.
@@ -181,9 +218,10 @@ mod tests {
                 let warning = Warning { cause, since: now, detail: Detail::None, error: None };
                 let holding: &[_] = if holds { &[condition] } else { &[] };
                 let visible: &[_] = if holds && shown { &[warning] } else { &[] };
-                let (book, messages) = self.book.decide(holding, visible, now, unix);
-                self.book = book;
-                told.extend(messages.into_iter().map(|message| message.kind));
+                let decision = self.book.decide(holding, visible, self.up, now, unix);
+                self.book = decision.book;
+                told.extend(decision.messages.into_iter().map(|message| message.kind));
+                self.letters.extend(decision.letters.into_iter().map(|message| message.kind));
                 self.seconds += 10;
             }
             told
@@ -199,6 +237,44 @@ mod tests {
         assert_eq!(day.pass(300, CAUSE, false, false), []);
         assert_eq!(day.pass(10, CAUSE, false, false), [Kind::Recovered]);
         assert_eq!(day.pass(HOUR, CAUSE, false, false), []);
+    }
+
+    #[test]
+    fn what_began_and_ended_without_whatsapp_is_one_message_there_as_soon_as_it_is_back() {
+        let mut day = Day::new();
+        day.up = false;
+        assert_eq!(day.pass(30 * HOUR, CAUSE, true, true), [Kind::Raised, Kind::Reminded { days: 1 }]);
+        assert_eq!(day.letters, []);
+        day.up = true;
+        assert_eq!(day.pass(10, CAUSE, false, false), []);
+        assert_eq!(day.letters, [Kind::Recovered]);
+        // It comes back before it was over: the same story.
+        day.up = false;
+        day.pass(60, CAUSE, true, true);
+        day.up = true;
+        assert_eq!(day.pass(HOUR, CAUSE, false, false), [Kind::Recovered]);
+        assert_eq!(day.letters, [Kind::Recovered]);
+    }
+
+    #[test]
+    fn what_still_holds_when_whatsapp_is_back_is_told_then() {
+        let mut day = Day::new();
+        day.up = false;
+        assert_eq!(day.pass(HOUR, Cause::DiskLow, true, true), [Kind::Raised]);
+        day.up = true;
+        assert_eq!(day.pass(HOUR, Cause::DiskLow, true, true), []);
+        assert_eq!(day.letters, [Kind::Raised]);
+        day.pass(2 * HOUR, Cause::DiskLow, false, false);
+        assert_eq!(day.letters, [Kind::Raised, Kind::Recovered]);
+    }
+
+    #[test]
+    fn an_end_that_nobody_could_be_told_of_waits_in_the_outbox() {
+        let mut day = Day::new();
+        day.up = false;
+        day.pass(HOUR, Cause::DiskLow, true, true);
+        assert_eq!(day.pass(2 * HOUR, Cause::DiskLow, false, false), [Kind::Recovered]);
+        assert_eq!(day.letters, [Kind::Recovered]);
     }
 
     #[test]
@@ -242,7 +318,7 @@ mod tests {
         let now = clock::now() + Duration::from_secs(HOUR);
         let since = now.checked_sub(Duration::from_secs(180)).unwrap();
         let warning = Warning { cause: CAUSE, since, detail: Detail::Failures(7), error: None };
-        let (_, messages) = Book::default().decide(&[], &[warning], now, UNIX);
+        let Decision { messages, .. } = Book::default().decide(&[], &[warning], true, now, UNIX);
         let expected =
             Message { cause: CAUSE, kind: Kind::Raised, since: UNIX - 180, detail: Detail::Failures(7) };
         assert_eq!(messages, [expected]);
@@ -261,6 +337,7 @@ mod tests {
                 told.extend(day.pass(seconds.min(86_390 - day.seconds.min(86_390)).max(10), CAUSE, holds, holds));
             }
             prop_assert!(told.len() <= 24, "{} messages", told.len());
+            prop_assert_eq!(&day.letters, &told);
             for (place, kind) in told.iter().enumerate() {
                 let expected = if place % 2 == 0 { Kind::Raised } else { Kind::Recovered };
                 prop_assert_eq!(*kind, expected);

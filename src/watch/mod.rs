@@ -41,7 +41,7 @@ use crate::net::rung;
 use crate::personal::PhoneNumber;
 use crate::supabase::sync::SyncStatus;
 use crate::whatsapp::connection::standing::Standing;
-use alert::{Book, Kind, Message};
+use alert::{Book, Decision, Kind, Message};
 use facts::{Bounds, Disk, Facts, Failed, Failure, Memory, Queues, Storage};
 use report::Report;
 use warning::{Cause, Condition, Severity, Sightings, Warning};
@@ -316,15 +316,22 @@ impl Watch {
     /// next look.
     async fn tell(&self, view: &View) {
         let before = self.state().book.clone();
-        let (book, messages) =
-            before.decide(&view.conditions, &view.visible, view.facts.now, view.facts.unix);
-        if messages.is_empty() {
+        let View { facts, conditions, visible } = view;
+        let up = facts.whatsapp.phase.is_up();
+        let Decision { book, messages, letters } =
+            before.decide(conditions, visible, up, facts.now, facts.unix);
+        if messages.is_empty() && letters.is_empty() {
             self.state().book = book;
             return;
         }
         let Parts { database, outbox_bell, settings, .. } = &self.shared.parts;
-        let unix = view.facts.unix;
-        let written = database.write(|tx| write_down(tx, &messages, &settings.operators, unix)).await;
+        let unix = facts.unix;
+        let written = database
+            .write(|tx| {
+                keep(tx, &messages)?;
+                enqueue(tx, &letters, &settings.operators, unix)
+            })
+            .await;
         if let Err(error) = written {
             let error = error.to_string();
             let mut state = self.state();
@@ -384,22 +391,27 @@ impl Watch {
     }
 }
 
-/// Writes messages down for every operator, and which causes stand. An older message about the same
-/// cause that has not been sent is out of date and goes: after a day without a line the operator
-/// finds one message for each cause.
-fn write_down(
+/// Remembers which causes stand, for the next process.
+fn keep(tx: &rusqlite::Connection, messages: &[Message]) -> Result<(), LedgerError> {
+    for message in messages {
+        match message.kind {
+            Kind::Raised => ledger::alert::raise(tx, message.cause.code(), message.since)?,
+            Kind::Reminded { .. } => {}
+            Kind::Recovered => ledger::alert::clear(tx, message.cause.code())?,
+        }
+    }
+    Ok(())
+}
+
+/// Puts messages into the outbox for every operator. An older one about the same cause that has not
+/// been sent is out of date and goes, so that no more wait than there are causes.
+fn enqueue(
     tx: &rusqlite::Connection,
-    messages: &[Message],
+    letters: &[Message],
     operators: &[PhoneNumber],
     unix: i64,
 ) -> Result<(), LedgerError> {
-    for message in messages {
-        let code = message.cause.code();
-        match message.kind {
-            Kind::Raised => ledger::alert::raise(tx, code, message.since)?,
-            Kind::Reminded { .. } => {}
-            Kind::Recovered => ledger::alert::clear(tx, code)?,
-        }
+    for message in letters {
         for operator in operators {
             let chat = format!("{}@s.whatsapp.net", operator.expose());
             let (prefix, wa_message_id) = message_id(message, &chat);
@@ -407,7 +419,9 @@ fn write_down(
             let reply = outbox::Reply { chat, wa_message_id, text: text(message, unix), at: unix };
             match outbox::enqueue(tx, &reply) {
                 // Ten thousand replies wait; one that says so would not be read in time either.
-                Err(LedgerError::Full { .. }) => log::warn!("watch: no room in the outbox to tell {code}"),
+                Err(LedgerError::Full { .. }) => {
+                    log::warn!("watch: no room in the outbox to tell {}", message.cause.code());
+                }
                 result => result?,
             }
         }
