@@ -10,6 +10,7 @@
 //! soon as it is back, and not a beginning that arrives when it is over.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use super::warning::{Cause, Condition, Detail, Warning};
@@ -120,11 +121,11 @@ impl Book {
         for warning in visible.iter().filter(|warning| warning.cause.warnable().alerts) {
             let cause = warning.cause;
             let message = |kind, since| Message { cause, kind, since, detail: warning.detail.clone() };
-            if !book.raised.contains_key(&cause) {
+            if let Entry::Vacant(place) = book.raised.entry(cause) {
                 let lasted = now.saturating_duration_since(warning.since).as_secs();
                 let since = unix.saturating_sub(i64::try_from(lasted).unwrap_or(0));
                 let reminded = days(since, unix);
-                book.raised.insert(cause, Raised { since, reminded, gone: None, letter: Letter::Owed });
+                place.insert(Raised { since, reminded, gone: None, letter: Letter::Owed });
                 book.remember(cause, now);
                 messages.push(message(Kind::Raised, since));
             }

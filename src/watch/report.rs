@@ -9,6 +9,7 @@ use super::warning::{self, Condition, Severity, Warning};
 use super::wording;
 use crate::logging::mask_numbers;
 use crate::net::rung;
+use crate::supabase::sync;
 
 /// Overall state. A machine needs no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +144,13 @@ fn parts(facts: &Facts, conditions: &[Condition], visible: &[Warning]) -> Vec<Pa
     }));
     let supabase = facts.supabase.as_ref();
     let well = if supabase.is_some() { "supabase.working" } else { "supabase.off" };
-    parts.push(part("supabase", &["supabase."], well.to_owned(), wording::supabase(supabase), None));
+    let trouble_since = supabase.and_then(|standing| match standing {
+        sync::Standing::Working => None,
+        sync::Standing::Retrying { since, .. }
+        | sync::Standing::NeedsOperator { since, .. }
+        | sync::Standing::Broken { since, .. } => Some(*since),
+    });
+    parts.push(part("supabase", &["supabase."], well.to_owned(), wording::supabase(supabase), trouble_since));
     let ok = |name: &str| format!("{name}.ok");
     parts.push(part("queues", &["sync."], ok("queues"), wording::queues(facts), None));
     parts.push(part("disk", &["disk.", "ledger."], ok("disk"), wording::disk(facts), None));
