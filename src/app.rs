@@ -1,6 +1,6 @@
 //! Builds the rooms, connects them, runs them on one executor and takes them down in order.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
@@ -22,13 +22,13 @@ use crate::reception::Reception;
 use crate::supabase::client::{Client, ClientError};
 use crate::supabase::sync::{self, Sync, SyncStatus};
 use crate::watch::{self, Watch};
-use crate::whatsapp::connection::standing::{Phase, Standing};
+use crate::whatsapp::activity::Activity;
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
 use crate::whatsapp::inbox;
 use crate::whatsapp::outbox::Outbox;
-use crate::whatsapp::runtime::SmolRuntime;
+use crate::whatsapp::runtime::{SmolRuntime, share_the_clock};
 use crate::whatsapp::session_store::{SessionError, SessionStore};
 use crate::whatsapp::transport::WebSocketFactory;
 
@@ -82,6 +82,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // Before anything is opened, so that no moment is left in which SIGTERM kills.
     let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
 
+    share_the_clock();
     let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
     let store = SessionStore::new(database.clone());
     let (serving, pair_with) = match purpose {
@@ -97,8 +98,9 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let link = Link::default();
     let (outbox_bell, sync_bell) = (Bell::default(), Bell::default());
     let (notices, notice) = async_channel::bounded(NOTICES);
-    let connection = Connection::new(link.clone(), notices);
-    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone());
+    let activity = Activity::default();
+    let connection = Connection::new(link.clone(), activity.clone(), notices);
+    let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone(), activity.clone());
     let waiting = deliveries.clone();
 
     let reception = Reception {
@@ -142,11 +144,12 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // From here on nothing fails before the bot is up: what ends without a word is a crash.
     let start = if serving { begun(&database).await } else { None };
     if serving {
+        let standing = connection.clone();
         let watch = Watch::new(watch::Parts {
             database: database.clone(),
             data_folder: settings.data.folder.clone(),
             sources: watch::Sources {
-                whatsapp: standing_of(&connection, &store, settings.connection.attempts_per_hour),
+                whatsapp: Arc::new(move || standing.standing()),
                 dns: Arc::new(Vec::new),
                 supabase: sync_status,
                 inbox: Arc::new(move || waiting.len()),
@@ -161,7 +164,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     let parts = Parts {
         runtime: SmolRuntime(executor),
-        transport: WebSocketFactory { executor, resolver, tls, endpoint: endpoint.clone() },
+        transport: WebSocketFactory { executor, resolver, tls, endpoint: endpoint.clone(), activity },
         http: WebClient { agent, endpoint, answers: Arc::new(store.clone()) },
         store,
         hook,
@@ -171,6 +174,11 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
             pre_keys: settings.whatsapp.pre_keys as usize,
             pair_only: !serving,
             pair_with,
+            backoff: settings.connection.backoff.clone(),
+            stable: settings.connection.stable,
+            attempts_per_hour: settings.connection.attempts_per_hour,
+            longest_silence: settings.connection.longest_silence,
+            random,
         },
     };
     // A task of its own: it goes on reading while the farewell is said.
@@ -202,23 +210,6 @@ async fn begun(database: &Database) -> Option<Start> {
             None
         }
     }
-}
-
-/// How the connection stands, as far as its link tells.
-fn standing_of(
-    connection: &Connection,
-    store: &SessionStore,
-    attempts_per_hour: u32,
-) -> watch::Source<Standing> {
-    let (link, store) = (connection.link().clone(), store.clone());
-    let last = Mutex::new(Standing::new(clock::now(), attempts_per_hour));
-    Arc::new(move || {
-        let mut standing = last.lock().unwrap_or_else(PoisonError::into_inner);
-        standing.enter(if link.is_up() { Phase::Online } else { Phase::Offline }, clock::now());
-        standing.logins = link.times_up();
-        standing.paired = store.is_paired().unwrap_or(standing.paired);
-        standing.clone()
-    })
 }
 
 async fn asked_to_stop(mut signals: Signals) -> Farewell {

@@ -6,10 +6,12 @@
 //! transaction: message seen, people registered, conversation moved on, reply enqueued.
 
 pub mod alert;
+pub mod connection_attempt;
 pub mod conversation;
 pub mod database;
 pub mod inbound;
 pub mod outbox;
+pub mod phone_seen;
 pub mod process_start;
 pub mod registration;
 pub mod sync_queue;

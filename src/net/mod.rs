@@ -4,6 +4,7 @@ pub mod deadline;
 pub mod dial;
 mod dns_runtime;
 pub mod http;
+pub mod kernel_changes;
 pub mod link;
 pub mod resolver;
 pub mod rung;

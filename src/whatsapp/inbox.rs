@@ -14,8 +14,10 @@ use wacore_binary::{Jid, Server};
 use whatsapp_rust::types::durability_hook::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
+use super::activity::Activity;
 use super::content;
 use super::session_store::SessionStore;
+use crate::clock;
 use crate::desk::{self, Content};
 use crate::executor::Executor;
 use crate::ledger::LedgerError;
@@ -61,9 +63,10 @@ impl Delivery {
 
 /// Both ends of the inbox. `capacity` is in deliveries: a live message is one, and so is a batch
 /// of the offline queue (at most 400 messages or 4 MiB by whatsapp-rust's own bound).
-pub fn inbox(capacity: usize, store: SessionStore) -> (Hook, Receiver<Delivery>) {
+/// `activity` is told of every message.
+pub fn inbox(capacity: usize, store: SessionStore, activity: Activity) -> (Hook, Receiver<Delivery>) {
     let (queue, deliveries) = async_channel::bounded(capacity);
-    (Hook { queue, store }, deliveries)
+    (Hook { queue, store, activity }, deliveries)
 }
 
 /// whatsapp-rust's side of the inbox.
@@ -71,11 +74,13 @@ pub fn inbox(capacity: usize, store: SessionStore) -> (Hook, Receiver<Delivery>)
 pub struct Hook {
     queue: async_channel::Sender<Delivery>,
     store: SessionStore,
+    activity: Activity,
 }
 
 #[async_trait::async_trait]
 impl InboundDurabilityHook for Hook {
     async fn on_messages(&self, _client: Arc<Client>, batch: &[InboundMessage]) -> anyhow::Result<()> {
+        self.activity.message(clock::now());
         self.take(batch.iter().filter_map(|message| self.incoming(message)).collect()).await
     }
 }
@@ -230,7 +235,8 @@ mod tests {
     #[test]
     fn what_only_the_operators_phone_could_decrypt_is_taken_in() {
         let executor = crate::executor::new();
-        let (hook, deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let (hook, deliveries) =
+            inbox(4, SessionStore::new(Database::in_memory().unwrap()), Activity::default());
         let recoveries = PhoneRecoveries { hook, executor };
         smol::block_on(executor.run(async {
             recoveries.handle_event(event(vec![message("HOOK", ANI, false)], true));
@@ -249,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_senders_own_name_is_cleaned_and_bounded() {
-        let (hook, _deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let (hook, _deliveries) =
+            inbox(4, SessionStore::new(Database::in_memory().unwrap()), Activity::default());
         let name = hook.incoming(&message("M", ANI, false)).unwrap().push_name.unwrap();
         assert!(name.starts_with("Ani i"), "{name:?}");
         assert_eq!(name.chars().count(), PUSH_NAME_MAX_CHARS);
@@ -258,7 +265,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_message_does_not_depend_on_what_is_known_of_its_sender() {
-        let (hook, _deliveries) = inbox(4, SessionStore::new(Database::in_memory().unwrap()));
+        let (hook, _deliveries) =
+            inbox(4, SessionStore::new(Database::in_memory().unwrap()), Activity::default());
         let lid = "100000000000001@lid";
         let unknown = message("M", lid, false);
         let mut known = message("M", lid, false);

@@ -1,6 +1,7 @@
 //! WhatsApp: whatsapp-rust, what it stands on, and the way of messages in and out.
 
 pub mod acks;
+pub mod activity;
 pub mod connection;
 pub mod content;
 pub mod endpoint;

@@ -8,13 +8,17 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_trait::async_trait;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
-use async_tungstenite::tungstenite::http::{HeaderValue, header::ORIGIN};
+use async_tungstenite::tungstenite::http::{
+    HeaderValue,
+    header::{ORIGIN, RETRY_AFTER},
+};
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use async_tungstenite::tungstenite::{self, Message};
@@ -28,6 +32,7 @@ use wacore::net::{DisconnectReason, Transport, TransportEvent, TransportFactory,
 use wacore::stats::TransportResourceReport;
 use whatsapp_rust::anyhow;
 
+use super::activity::Activity;
 use super::endpoint::Endpoint;
 use crate::clock;
 use crate::executor::Executor;
@@ -63,6 +68,14 @@ const SEND_QUEUE: usize = 8;
 /// 20 s without an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A connection on which nothing comes for so long is half-open: whatsapp-rust pings after 15 to 30 s
+/// without data and waits 20 s for the answer. It counts by the wall clock, which may be set back;
+/// this counts by the monotonic one.
+const LONGEST_SILENCE: Duration = Duration::from_secs(55);
+
+/// Longest `Retry-After` header that is read, in bytes.
+const MAX_RETRY_AFTER_BYTES: usize = 16;
+
 /// Time for the farewell: what is queued, our Close frame and the peer's.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -87,6 +100,24 @@ pub enum TransportError {
     Closed,
 }
 
+impl TransportError {
+    /// The status of a server that answered, but not with a WebSocket, and after how long it wants to
+    /// be asked again (`Retry-After` in seconds, RFC 9110 §10.2.3; the form with a date is not read,
+    /// the box's clock may be wrong).
+    pub fn server_wish(&self) -> Option<(u16, Option<Duration>)> {
+        let Self::Upgrade { source, .. } = self else { return None };
+        let tungstenite::Error::Http(response) = &**source else { return None };
+        let after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .filter(|text| text.len() <= MAX_RETRY_AFTER_BYTES)
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .map(Duration::from_secs);
+        Some((response.status().as_u16(), after))
+    }
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -97,6 +128,8 @@ pub struct WebSocketFactory {
     pub resolver: Resolver,
     pub tls: Arc<ClientConfig>,
     pub endpoint: Endpoint,
+    /// Told of everything that comes.
+    pub activity: Activity,
 }
 
 #[async_trait]
@@ -110,7 +143,7 @@ impl TransportFactory for WebSocketFactory {
 impl WebSocketFactory {
     /// Connects, and starts the task that owns the connection. The first event is `Connected`.
     pub async fn open(&self) -> Result<(WebSocketTransport, Receiver<TransportEvent>), TransportError> {
-        let socket = within(CONNECT_DEADLINE, Box::pin(self.connect()))
+        let (socket, local) = within(CONNECT_DEADLINE, Box::pin(self.connect()))
             .await
             .unwrap_or_else(|| Err(TransportError::Timeout { url: self.endpoint.url().to_owned() }))?;
         let (outgoing, to_send) = async_channel::bounded(SEND_QUEUE);
@@ -119,22 +152,23 @@ impl WebSocketFactory {
         let (alive, ended) = async_channel::bounded(1);
         // There is room: the channel is new, and its receiver is still here.
         let _ = events.try_send(TransportEvent::Connected);
-        let connection = Connection { to_send, events, stopped };
+        let connection = Connection { to_send, events, stopped, activity: self.activity.clone() };
         let task = async move {
             connection.run(socket).await;
             drop(alive);
         };
         self.executor.spawn(task).detach();
-        Ok((WebSocketTransport { outgoing, stop, ended }, received))
+        Ok((WebSocketTransport { outgoing, stop, ended, local }, received))
     }
 
-    async fn connect(&self) -> Result<WebSocketStream<Box<dyn Stream>>, TransportError> {
+    async fn connect(&self) -> Result<(WebSocketStream<Box<dyn Stream>>, Option<IpAddr>), TransportError> {
         let endpoint = &self.endpoint;
         let upgrade =
             |source| TransportError::Upgrade { url: endpoint.url().to_owned(), source: Box::new(source) };
         let mut request = endpoint.url().into_client_request().map_err(upgrade)?;
         request.headers_mut().insert(ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN));
         let tcp = dial::connect(&self.resolver, endpoint.host(), endpoint.port()).await?;
+        let local = tcp.local_addr().ok().map(|local| local.ip());
         let stream: Box<dyn Stream> = if endpoint.tls() {
             Box::new(tls::handshake(&self.tls, endpoint.host(), tcp).await?)
         } else {
@@ -147,7 +181,7 @@ impl WebSocketFactory {
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let (socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(upgrade)?;
-        Ok(socket)
+        Ok((socket, local))
     }
 }
 
@@ -163,6 +197,14 @@ pub struct WebSocketTransport {
     stop: Sender<Infallible>,
     /// Closed when the task has ended.
     ended: Receiver<Infallible>,
+    local: Option<IpAddr>,
+}
+
+impl WebSocketTransport {
+    /// The address of this box that the connection was made from.
+    pub fn local_address(&self) -> Option<IpAddr> {
+        self.local
+    }
 }
 
 #[async_trait]
@@ -206,6 +248,7 @@ struct Connection {
     to_send: Receiver<Outgoing>,
     events: Sender<TransportEvent>,
     stopped: Receiver<Infallible>,
+    activity: Activity,
 }
 
 impl Connection {
@@ -245,7 +288,16 @@ impl Connection {
 
     async fn read(&self, mut receiver: WebSocketReceiver<Box<dyn Stream>>) -> DisconnectReason {
         // Pings are answered by tungstenite while it reads.
-        while let Some(message) = receiver.next().await {
+        loop {
+            let next = within(LONGEST_SILENCE, receiver.next()).await;
+            let Some(message) = next else {
+                let seconds = LONGEST_SILENCE.as_secs();
+                return DisconnectReason::ReadError(format!(
+                    "nothing came for {seconds} s: the line is dead"
+                ));
+            };
+            let Some(message) = message else { return DisconnectReason::StreamEnded };
+            self.activity.stanza(clock::now());
             match message {
                 Ok(Message::Binary(data)) => {
                     let wanted = self.report(TransportEvent::DataReceived(data)).await;
@@ -270,7 +322,6 @@ impl Connection {
                 Err(error) => return read_failure(error),
             }
         }
-        DisconnectReason::StreamEnded
     }
 
     async fn write(&self, mut sender: WebSocketSender<Box<dyn Stream>>) -> DisconnectReason {

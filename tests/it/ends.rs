@@ -183,7 +183,7 @@ fn without_a_line_the_bot_says_why_and_says_it_once() {
     drop(server);
     let bot = home.start(&["run"]);
     bot.wait_for("third attempt", |lines| {
-        (lines.iter().filter(|line| line.contains("Failed to connect")).count() >= 3).then_some(())
+        (lines.iter().filter(|line| line.contains("next try in")).count() >= 3).then_some(())
     });
     let output = bot.output();
     let reasons: Vec<&str> = output.lines().filter(|line| line.contains("no line to WhatsApp")).collect();

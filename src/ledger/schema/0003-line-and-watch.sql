@@ -29,3 +29,9 @@ CREATE TABLE alert (
   code TEXT NOT NULL PRIMARY KEY,
   raised_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- When the operator's phone last gave a sign of life, by WhatsApp's clock.
+CREATE TABLE phone_seen (
+  only INTEGER PRIMARY KEY CHECK (only = 1),
+  at INTEGER NOT NULL
+) STRICT;

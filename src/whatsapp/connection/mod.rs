@@ -1,20 +1,30 @@
-//! The connection to WhatsApp: builds whatsapp-rust's client on our parts, keeps it running, and
-//! decides what follows when it ends.
+//! The connection to WhatsApp: one state machine owns it.
 //!
-//! whatsapp-rust reconnects by itself after ordinary losses of the line. What it gives up on ends
-//! its run loop; [`after`] is the one table that says what each such end means.
+//! offline → resolving → connecting → handshake → syncing → online, and back by one of the ends in
+//! [`ends`], whose table says what follows: go on at once, wait, look up the version, pair again.
+//! whatsapp-rust's own reconnect is off. It never opens a socket either: a WebSocket is opened here,
+//! under the [`ceiling`], and handed to the client, so a line that is down costs a look-up and not a
+//! client.
+//!
+//! One client serves all connections of a session. Its Signal state is written behind, so a second
+//! client beside it would read keys that the first has moved on from.
 
+mod ceiling;
+mod ends;
 pub mod standing;
+mod way;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use async_trait::async_trait;
+use event_listener::Event as Signal;
 use futures_lite::future::or;
 use wacore::net::{Transport, TransportEvent, TransportFactory};
 use wacore::store::DevicePropsOverride;
-use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
+use wacore::types::message::MessageSource;
 use waproto::whatsapp::device_props::PlatformType;
 use whatsapp_rust::anyhow;
 use whatsapp_rust::bot::{Bot, BotBuilderError};
@@ -22,35 +32,23 @@ use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
 
 use super::acks::{Ack, Acks};
+use super::activity::Activity;
 use super::http_client::WebClient;
 use super::inbox::{Hook, PhoneRecoveries};
 use super::runtime::SmolRuntime;
 use super::session_store::{SessionError, SessionStore};
-use super::transport::WebSocketFactory;
+use super::transport::{WebSocketFactory, WebSocketTransport};
 use crate::bell::Bell;
 use crate::clock;
+use crate::ledger::{LedgerError, connection_attempt, phone_seen};
 use crate::net::Link;
 use crate::net::deadline::within;
+use crate::net::kernel_changes::KernelChanges;
 use crate::personal::PhoneNumber;
-
-/// After an end that nothing explains: long enough not to hammer WhatsApp.
-const RETRY: Duration = Duration::from_secs(60);
-
-/// Between two sets of pairing QR codes: the server closes the socket after each set.
-const NEXT_QR_CODES: Duration = Duration::from_secs(2);
-
-/// Another client took over the session. Ours comes back, in case the other was a mistake.
-const REPLACED: Duration = Duration::from_secs(30);
-
-/// The same end again within this time means that something fights back: another client with our
-/// session (field notes B7.2), or a server that logs out whoever logs in.
-const FIGHT: Duration = Duration::from_secs(10 * 60);
-
-/// Pause in a fight.
-const TRUCE: Duration = Duration::from_secs(15 * 60);
-
-/// The server refuses this client version; a new one may be published any hour.
-const OUTDATED: Duration = Duration::from_secs(15 * 60);
+use ceiling::Ceiling;
+use ends::{Course, End};
+use standing::{Phase, Standing};
+use way::{EndCounts, Way};
 
 /// SIGTERM must not take longer than two seconds in all.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -58,14 +56,15 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 /// The part of it in which replies on their way may still be acknowledged.
 const LAST_ACKS: Duration = Duration::from_millis(500);
 
-/// How often it is checked whether the client is still logged in. WhatsApp takes the login back
-/// without closing the socket when it limits our rate (`stream:error` 429) or goes down (503), and
-/// whatsapp-rust then waits for the socket to close.
-const LOGIN_CHECK: Duration = Duration::from_secs(15);
+/// How often it is looked whether the phone was seen, and how much newer the time must be to be worth
+/// a write.
+const PHONE_CHECK: Duration = Duration::from_secs(600);
+const PHONE_SEEN_STEP: i64 = 6 * 3600;
 
-/// Checks in a row that find the login gone before the connection is made anew: WhatsApp closes the
-/// socket within seconds if it is going to.
-const LOGIN_CHECKS_FAILED: u32 = 4;
+/// WhatsApp unlinks devices whose phone was away for 14 days. From this age on the phone is asked for
+/// a sign of life, once a day, so that a phone that only has nothing to say is not taken for lost.
+const PHONE_ASKED_AFTER: i64 = 10 * 86_400;
+const PHONE_ASKED_EVERY: i64 = 86_400;
 
 /// Life of a link code (protocol brief §2.4), and longest wait for one.
 const LINK_CODE_LIFE: Duration = Duration::from_secs(180);
@@ -111,39 +110,6 @@ pub enum Notice {
     Refused(String),
 }
 
-/// Why the client's run loop ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    LoggedOut,
-    Replaced,
-    Outdated,
-    Banned(Duration),
-    Refused(String),
-    QrCodesExhausted,
-}
-
-/// What follows an end.
-#[derive(Debug, PartialEq, Eq)]
-struct Next {
-    wait: Duration,
-    /// The session is void: put it aside and offer to pair again.
-    pair_again: bool,
-}
-
-/// The table of ends (protocol brief §4.10, field notes B1). `again`: the same end came within
-/// [`FIGHT`] before.
-fn after(end: Option<&End>, again: bool) -> Next {
-    let next = |wait, pair_again| Next { wait, pair_again };
-    match end {
-        Some(End::LoggedOut) => next(if again { RETRY } else { Duration::ZERO }, true),
-        Some(End::QrCodesExhausted) => next(NEXT_QR_CODES, false),
-        Some(End::Replaced) => next(if again { TRUCE } else { REPLACED }, false),
-        Some(End::Outdated) => next(OUTDATED, false),
-        Some(End::Banned(remaining)) => next((*remaining).max(RETRY), false),
-        Some(End::Refused(_)) | None => next(RETRY, false),
-    }
-}
-
 /// Why the connection cannot be kept up at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -151,6 +117,8 @@ pub enum ConnectionError {
     Client(#[from] BotBuilderError),
     #[error("the session that the phone ended could not be put aside: {0}")]
     Session(#[from] SessionError),
+    #[error("earlier tries to connect could not be read: {0}")]
+    Ledger(#[from] LedgerError),
 }
 
 /// What the client is built from and how.
@@ -176,33 +144,37 @@ pub struct Settings {
     pub pair_only: bool,
     /// Pair by 8-letter code with this phone instead of by QR code only.
     pub pair_with: Option<PhoneNumber>,
+    /// Upper ends of the random waits after the first, second, third … failure.
+    pub backoff: Vec<Duration>,
+    /// A connection that held so long was a good one.
+    pub stable: Duration,
+    /// Hard ceiling on tries per hour.
+    pub attempts_per_hour: u32,
+    /// Longest time in opening hours without a message of anybody.
+    pub longest_silence: Duration,
+    /// Source of randomness for delays.
+    pub random: fn() -> u64,
 }
 
-/// Opens sockets for the client. A new socket means that the last one is gone: whatsapp-rust says
-/// so itself only of losses that it did not bring about (not of a dead socket that it gives up,
-/// nor of `stream:error` 515). It does not say either why there is no line, so that is said here, once
-/// for each reason.
-struct Dialler {
-    sockets: WebSocketFactory,
-    link: Link,
-    /// Why the last attempt failed; empty after one that did not.
-    failed: Mutex<String>,
+/// The one WebSocket that the client may take. It cannot open another one.
+#[derive(Clone, Default)]
+struct Handover(Arc<Mutex<Option<Opened>>>);
+
+type Opened = (WebSocketTransport, Receiver<TransportEvent>);
+
+impl Handover {
+    fn put(&self, opened: Option<Opened>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = opened;
+    }
 }
 
 #[async_trait]
-impl TransportFactory for Dialler {
+impl TransportFactory for Handover {
     async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, Receiver<TransportEvent>)> {
-        self.link.set(false);
-        let opened = self.sockets.create_transport().await;
-        let reason = opened.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
-        let before = {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *failed, reason.clone())
-        };
-        if !reason.is_empty() && reason != before {
-            log::warn!("connection: no line to WhatsApp, tried again and again: {reason}");
-        }
-        opened
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (transport, events) =
+            opened.ok_or_else(|| anyhow::anyhow!("no WebSocket: the client may not open one itself"))?;
+        Ok((Arc::new(transport), events))
     }
 }
 
@@ -215,15 +187,25 @@ pub struct Connection {
 struct Shared {
     acks: Acks,
     link: Link,
+    activity: Activity,
     notices: Sender<Notice>,
     renew_link_code: Bell,
+    /// Notified once, when the bot is to stop.
+    stop: Signal,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    standing: Standing,
     client: Option<Arc<Client>>,
+    /// Why the present connection ends, once that is known.
     end: Option<End>,
+    /// What whatsapp-rust said of a connection that it lost.
+    lost: Option<String>,
+    /// When the present connection logged in.
+    up_since: Option<Instant>,
+    /// All of the offline queue is here.
+    synced: bool,
     stopping: bool,
     /// Until when the link code on the screen is good, or one is waited for; `None` if none is
     /// wanted (any more).
@@ -232,17 +214,37 @@ struct State {
 
 impl Connection {
     /// `notices` gets what the operator should see; when it is full, a notice is dropped.
-    pub fn new(link: Link, notices: Sender<Notice>) -> Self {
-        let state = Mutex::default();
+    pub fn new(link: Link, activity: Activity, notices: Sender<Notice>) -> Self {
+        let state = State {
+            standing: Standing::new(clock::now(), 0),
+            client: None,
+            end: None,
+            lost: None,
+            up_since: None,
+            synced: false,
+            stopping: false,
+            link_code_until: None,
+        };
         Self {
             shared: Arc::new(Shared {
                 acks: Acks::default(),
                 link,
+                activity,
                 notices,
                 renew_link_code: Bell::default(),
-                state,
+                stop: Signal::new(),
+                state: Mutex::new(state),
             }),
         }
+    }
+
+    /// How the connection stands now.
+    pub fn standing(&self) -> Standing {
+        let heard = self.shared.activity.heard();
+        let mut standing = self.state().standing.clone();
+        standing.last_stanza = heard.stanza;
+        standing.last_message = heard.message;
+        standing
     }
 
     pub fn acks(&self) -> &Acks {
@@ -268,24 +270,38 @@ impl Connection {
         client
     }
 
-    /// Keeps a client connected until [`stop`](Self::stop). Fails only if the session in the
-    /// ledger cannot be read or put aside.
+    /// Keeps WhatsApp connected until [`stop`](Self::stop). Fails only if the session in the ledger
+    /// cannot be read or put aside.
     pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
         let Parts { runtime, mut store, transport, http, hook, settings } = parts;
-        let mut last: Option<(Instant, Option<End>)> = None;
+        let now = clock::unix_seconds();
+        let ages = store.database().read(|conn| connection_attempt::ages(conn, now))?;
+        self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
+        let handover = Handover::default();
+        let mut course = Course::new(&settings.backoff, settings.stable);
+        let mut way = Way {
+            connection: self.clone(),
+            started: clock::now(),
+            ceiling: Ceiling::new(settings.attempts_per_hour, ages),
+            kernel: kernel_changes(),
+            transport,
+            handover: handover.clone(),
+            store: store.clone(),
+            settings: settings.clone(),
+            said: String::new(),
+            ends: EndCounts::default(),
+            after_silence: false,
+        };
         loop {
             let paired = store.is_paired()?;
+            self.state().standing.paired = paired;
             let link_code = settings.pair_with.as_ref().filter(|_| !paired).map(link_code_options);
             if settings.pair_only && paired {
                 self.tell(Notice::CheckingSession);
             }
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
-                .with_transport_factory(Dialler {
-                    sockets: transport.clone(),
-                    link: self.shared.link.clone(),
-                    failed: Mutex::default(),
-                })
+                .with_transport_factory(handover.clone())
                 .with_http_client(http.clone())
                 .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())
@@ -315,33 +331,29 @@ impl Connection {
                     return Ok(());
                 }
                 state.client = Some(client.clone());
-                state.end = None;
                 state.link_code_until = link_code.is_some().then(|| clock::now() + LINK_CODE_LIFE);
             }
-            let kept = or(self.keep_login(&client), self.keep_link_code(&client, link_code));
-            or(bot.run(), kept).await;
-            self.shared.link.set(false);
+            way.store = store.clone();
+            let beside =
+                or(self.keep_link_code(&client, link_code), self.keep_phone_in_sight(&client, &store));
+            let (end, next) = or(way.go(bot, &client, &mut course), beside).await;
             // Ends the client's own tasks; nobody uses it after this.
             within(FAREWELL, client.disconnect()).await;
             drop(client);
-            let end = {
+            {
                 let mut state = self.state();
                 state.client = None;
                 if state.stopping {
                     return Ok(());
                 }
-                state.end.take()
-            };
-            let again = last.as_ref().is_some_and(|(at, before)| clock::since(*at) < FIGHT && *before == end);
-            let next = after(end.as_ref(), again);
+            }
             if next.pair_again && store.is_paired()? {
                 store = store.set_aside(clock::unix_seconds()).await?;
             }
-            if end == Some(End::Outdated) {
+            if end == End::Outdated {
                 store.forget_version().await?;
             }
-            last = Some((clock::now(), end));
-            clock::sleep(next.wait).await;
+            way.rest(next).await;
         }
     }
 
@@ -353,6 +365,7 @@ impl Connection {
             state.stopping = true;
             state.client.clone()
         };
+        self.shared.stop.notify(usize::MAX);
         let Some(client) = client else { return };
         let farewell = async {
             // Replies that WhatsApp has and we still count as waiting would be sent again.
@@ -369,32 +382,9 @@ impl Connection {
         }
     }
 
-    /// Makes the connection anew when WhatsApp has taken the login back and left the socket open.
-    /// Never returns.
-    async fn keep_login(&self, client: &Arc<Client>) {
-        let before = self.shared.link.times_up();
-        let mut failed = 0;
-        loop {
-            clock::sleep(LOGIN_CHECK).await;
-            if client.is_logged_in() {
-                failed = 0;
-            } else if self.shared.link.times_up() > before && client.is_connected() {
-                failed += 1;
-            }
-            if failed == LOGIN_CHECKS_FAILED {
-                log::warn!(
-                    "connection: WhatsApp took the login back and left the line open; connecting anew"
-                );
-                failed = 0;
-                self.shared.link.set(false);
-                client.reconnect().await;
-            }
-        }
-    }
-
     /// Asks for another link code whenever the server, a silent phone or a lost connection made the
     /// last one void, and says so when nobody used it while it was good. Never returns.
-    async fn keep_link_code(&self, client: &Arc<Client>, options: Option<PairCodeOptions>) {
+    async fn keep_link_code<T>(&self, client: &Arc<Client>, options: Option<PairCodeOptions>) -> T {
         let Some(options) = options else { return std::future::pending().await };
         let wanted = || self.state().link_code_until.is_some();
         let renewed = async {
@@ -433,10 +423,49 @@ impl Connection {
         }
     }
 
+    /// Watches for signs of life of the operator's phone, keeps the time of the last one, and asks for
+    /// one when there was none for long. Never returns.
+    async fn keep_phone_in_sight<T>(&self, client: &Arc<Client>, store: &SessionStore) -> T {
+        let mut kept = self.state().standing.phone_seen;
+        let mut asked = None;
+        loop {
+            clock::sleep(PHONE_CHECK).await;
+            let now = clock::unix_seconds();
+            let seen = self.state().standing.phone_seen;
+            if let Some(seen) = seen.filter(|seen| kept.is_none_or(|kept| seen - kept >= PHONE_SEEN_STEP)) {
+                match store.database().write(|tx| phone_seen::save(tx, seen)).await {
+                    Ok(()) => kept = Some(seen),
+                    Err(error) => {
+                        log::warn!("connection: the phone's last sign of life was not kept: {error}")
+                    }
+                }
+            }
+            let overdue = seen.is_some_and(|seen| now - seen >= PHONE_ASKED_AFTER);
+            let rested = asked.is_none_or(|at: i64| (now - at).abs() >= PHONE_ASKED_EVERY);
+            if overdue && rested && client.is_logged_in() {
+                asked = Some(now);
+                ask_phone(client, now).await;
+            }
+        }
+    }
+
     fn end(&self, end: End, notice: Notice) {
         self.shared.link.set(false);
-        self.state().end = Some(end);
+        self.state().end.get_or_insert(end);
         self.tell(notice);
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.state().standing.enter(phase, clock::now());
+    }
+
+    /// The phone gave a sign of life at `at`, in seconds since 1970 UTC by WhatsApp's clock.
+    fn phone_was_there(&self, source: &MessageSource, at: i64) {
+        if source.is_from_me && source.sender.device == 0 {
+            let mut state = self.state();
+            let seen = state.standing.phone_seen.map_or(at, |before| before.max(at));
+            state.standing.phone_seen = Some(seen);
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -464,6 +493,9 @@ impl EventHandler for Connection {
             EventKind::ConnectFailure,
             EventKind::StreamError,
             EventKind::ServerAck,
+            EventKind::OfflineSyncCompleted,
+            EventKind::Messages,
+            EventKind::Receipt,
         ])
     }
 
@@ -474,16 +506,38 @@ impl EventHandler for Connection {
                 self.shared.acks.settle(&ack.id, said);
             }
             Event::Connected(_) => {
+                let now = clock::now();
+                {
+                    let mut state = self.state();
+                    state.up_since = Some(now);
+                    state.standing.paired = true;
+                    state.standing.logins += 1;
+                    let phase = if state.synced { Phase::Online } else { Phase::Syncing };
+                    state.standing.enter(phase, now);
+                }
                 self.shared.link.set(true);
                 self.tell(Notice::Online);
             }
+            Event::OfflineSyncCompleted(_) => {
+                let mut state = self.state();
+                state.synced = true;
+                if state.standing.phase == Phase::Syncing {
+                    state.standing.enter(Phase::Online, clock::now());
+                }
+            }
             Event::Disconnected(lost) => {
                 self.shared.link.set(false);
-                self.shared.renew_link_code.ring();
-                log::info!("connection: lost: {}", lost.reason);
+                self.state().lost = Some(lost.reason.to_string());
                 self.tell(Notice::Offline);
             }
+            Event::Messages(batch) => {
+                for message in batch.iter() {
+                    self.phone_was_there(&message.info.source, message.info.timestamp.timestamp());
+                }
+            }
+            Event::Receipt(receipt) => self.phone_was_there(&receipt.source, receipt.timestamp.timestamp()),
             Event::PairingQrCode(qr) => {
+                self.enter(Phase::Pairing);
                 self.tell(Notice::QrCode { code: qr.code.clone(), valid: qr.timeout });
             }
             Event::PairingCode(link) => {
@@ -503,7 +557,13 @@ impl EventHandler for Connection {
                 self.end(End::QrCodesExhausted, Notice::CodesExhausted);
             }
             Event::PairSuccess(_) => {
-                self.state().link_code_until = None;
+                {
+                    let mut state = self.state();
+                    state.link_code_until = None;
+                    state.standing.phone_seen = Some(clock::unix_seconds());
+                    // `stream:error` 515 follows.
+                    state.end = Some(End::Restart);
+                }
                 self.tell(Notice::Paired);
             }
             Event::PairError(failed) => log::warn!("connection: pairing failed: {}", failed.error),
@@ -517,7 +577,14 @@ impl EventHandler for Connection {
             }
             Event::ConnectFailure(failure) => {
                 let reason = failure.message.clone().unwrap_or_else(|| format!("{:?}", failure.reason));
-                self.end(End::Refused(reason.clone()), Notice::Refused(reason));
+                let end = match failure.reason {
+                    ConnectFailureReason::InternalServerError | ConnectFailureReason::ServiceUnavailable => {
+                        End::ServerDown(None)
+                    }
+                    ConnectFailureReason::Unknown(429) => End::SlowDown(None),
+                    _ => End::Refused(reason.clone()),
+                };
+                self.end(end, Notice::Refused(reason));
             }
             Event::StreamError(error) => log::warn!("connection: stream error {}", error.code),
             Event::UndecryptableMessage(message) => {
@@ -565,40 +632,24 @@ fn caches() -> CacheConfig {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The kernel's word on the network, if it gives any.
+fn kernel_changes() -> Option<KernelChanges> {
+    KernelChanges::listen()
+        .inspect_err(|error| {
+            log::warn!(
+                "connection: the kernel does not tell of changes of the network ({error}); going on without"
+            );
+        })
+        .ok()
+}
 
-    #[test]
-    fn only_a_logout_voids_the_session() {
-        let ends = [
-            End::Replaced,
-            End::Outdated,
-            End::Banned(Duration::ZERO),
-            End::Refused(String::new()),
-            End::QrCodesExhausted,
-        ];
-        for end in &ends {
-            for again in [false, true] {
-                assert!(!after(Some(end), again).pair_again, "{end:?}");
-                assert!(after(Some(end), again).wait >= NEXT_QR_CODES, "{end:?} must not spin");
-            }
-        }
-        assert!(after(Some(&End::LoggedOut), false).pair_again);
-        assert_eq!(after(None, false).wait, RETRY);
-    }
-
-    #[test]
-    fn nobody_fights_over_a_session() {
-        assert_eq!(after(Some(&End::Replaced), false).wait, REPLACED);
-        assert_eq!(after(Some(&End::Replaced), true).wait, TRUCE);
-        assert_eq!(after(Some(&End::LoggedOut), false).wait, Duration::ZERO);
-        assert_eq!(after(Some(&End::LoggedOut), true).wait, RETRY);
-    }
-
-    #[test]
-    fn a_ban_is_waited_out() {
-        let day = Duration::from_secs(86_400);
-        assert_eq!(after(Some(&End::Banned(day)), false).wait, day);
+/// Asks the operator's phone for something small, so that it gives a sign of life: the receipt for the
+/// question is one. The message that is asked for does not exist.
+async fn ask_phone(client: &Arc<Client>, now: i64) {
+    let Some(own) = client.pn() else { return };
+    let nothing = format!("3EB0{now:018X}");
+    match client.fetch_message_history(&own.to_non_ad(), &nothing, true, now.saturating_mul(1000), 1).await {
+        Ok(_) => log::info!("connection: the phone was not seen for long; asked it for a sign of life"),
+        Err(error) => log::warn!("connection: the phone was not asked for a sign of life: {error:#}"),
     }
 }

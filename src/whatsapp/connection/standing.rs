@@ -77,7 +77,10 @@ pub struct Standing {
     /// When anything came from WhatsApp the last time, and when a message of anybody did.
     pub last_stanza: Option<Instant>,
     pub last_message: Option<Instant>,
-    /// When WhatsApp last knew the operator's phone to be there, in seconds since 1970 UTC.
+    /// Connections that turned out to have been deaf since the process started: the one after them
+    /// brought messages that they had not.
+    pub deaf_connections: u64,
+    /// When the operator's phone last gave a sign of life, in seconds since 1970 UTC.
     pub phone_seen: Option<i64>,
 }
 
@@ -99,6 +102,7 @@ impl Standing {
             last_end: None,
             last_stanza: None,
             last_message: None,
+            deaf_connections: 0,
             phone_seen: None,
         }
     }

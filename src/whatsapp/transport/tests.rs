@@ -23,6 +23,7 @@ async fn server(executor: Executor) -> (TcpListener, WebSocketFactory) {
         resolver: Resolver::with_servers(executor, &[]),
         tls: tls::client_config(None).unwrap(),
         endpoint: Endpoint::parse(&url).unwrap(),
+        activity: Activity::default(),
     };
     (listener, factory)
 }

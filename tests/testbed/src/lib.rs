@@ -1,15 +1,25 @@
 //! WhatsApp's server side, phones and a Supabase, real enough to test bot-kjp against.
 
+pub mod authority;
 pub mod baileys;
 pub mod bench;
 pub mod bot;
 pub mod control;
 pub mod customers;
 pub mod demo;
+pub mod dns;
+mod http;
 pub mod interrupt;
+pub mod line;
+mod listeners;
 pub mod phone;
+pub mod proxy;
 pub mod supabase;
 pub mod whatsapp;
 
+pub use authority::Authority;
+pub use dns::DnsServer;
+pub use line::Line;
+pub use proxy::Proxy;
 pub use supabase::Supabase;
 pub use whatsapp::{Addressing, Child, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};

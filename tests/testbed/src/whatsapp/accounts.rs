@@ -74,6 +74,8 @@ pub struct Account {
     pub primary: Primary,
     pub companions: BTreeMap<u16, Companion>,
     last_companion: u16,
+    /// How often its companions logged in.
+    pub logins: u64,
     /// Accounts that have sent to or received from this one: they hear of its device changes.
     pub contacts: BTreeSet<AccountId>,
     /// Companions that want to know whether it is online.
@@ -97,6 +99,7 @@ impl Account {
             primary: Primary::new(rng),
             companions: BTreeMap::new(),
             last_companion: 0,
+            logins: 0,
             contacts: BTreeSet::new(),
             subscribers: BTreeMap::new(),
             tokens: BTreeMap::new(),

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
-use futures_lite::FutureExt;
 use smol::net::TcpListener;
 use waproto::whatsapp::Message;
 
@@ -15,9 +14,9 @@ use super::faults::Fault;
 use super::noise::ServerKeys;
 use super::presence::TYPING_LIVES;
 use super::primary::{SendAs, Shown, text_message};
-use super::socket::{Port, listen, run_timers};
-use super::tls::Tls;
+use super::socket::{Port, Tls, listen, run_timers};
 use super::world::{Hub, World};
+use crate::authority::Authority;
 
 /// How long linking may take once the phone has the code: two round trips and some cryptography.
 const LINKING: Duration = Duration::from_secs(30);
@@ -25,13 +24,22 @@ const LINKING: Duration = Duration::from_secs(30);
 /// How long a client may take to show its link code after the test wants to type it.
 const CODE_SHOWN: Duration = Duration::from_secs(30);
 
+/// Names that the server's certificate is good for: those that clients really use, and the local
+/// ones that a test uses without DNS.
+const NAMES: [&str; 6] =
+    ["web.whatsapp.com", "mmg.whatsapp.net", "media.whatsapp.net", "localhost", "127.0.0.1", "10.0.2.2"];
+
 /// How a server starts.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Address to listen on; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Speak TLS too, under an authority of its own.
+    /// Further addresses of the same server, as WhatsApp's name has several.
+    pub further_addresses: Vec<SocketAddr>,
+    /// Speak TLS too. The certificate names WhatsApp's hosts and the addresses above.
     pub tls: bool,
+    /// Who signs the certificate; an authority of its own when absent.
+    pub authority: Option<Authority>,
     /// Host name (and port) that clients are told for media; the address when absent.
     pub media_host: Option<String>,
     /// How long somebody counts as typing without typing on.
@@ -42,7 +50,9 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             address: (Ipv4Addr::LOCALHOST, 0).into(),
+            further_addresses: Vec::new(),
             tls: false,
+            authority: None,
             media_host: None,
             typing_lives: TYPING_LIVES,
         }
@@ -63,31 +73,51 @@ impl WhatsApp {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn start(options: Options) -> anyhow::Result<WhatsApp> {
-        let listener = StdListener::bind(options.address)
-            .with_context(|| format!("listening on {}: is the port taken?", options.address))?;
-        let address = listener.local_addr()?;
+        let mut listeners = Vec::new();
+        for address in std::iter::once(options.address).chain(options.further_addresses) {
+            let listener = StdListener::bind(address)
+                .with_context(|| format!("listening on {address}: is the port taken?"))?;
+            listeners.push((listener.local_addr()?, listener));
+        }
+        let address = listeners[0].0;
         let (hub, wake) = Hub::new();
         let media_host = options.media_host.unwrap_or_else(|| address.to_string());
         hub.enter(|world| {
             world.media.host = media_host;
             world.typing_lives = options.typing_lives;
         });
-        let tls = if options.tls { Some(Tls::new()?) } else { None };
+        let tls = match options.tls {
+            true => {
+                let authority = options.authority.map_or_else(Authority::new, Ok)?;
+                let mut names = NAMES.map(str::to_owned).to_vec();
+                names.extend(listeners.iter().map(|(address, _)| address.ip().to_string()));
+                Some(Tls { acceptor: authority.acceptor(&names, &[])?, authority })
+            }
+            false => None,
+        };
         let port = Arc::new(Port { hub, keys: ServerKeys::new(&mut rand::rng()), tls });
         let (stop, stopped) = async_channel::bounded::<()>(1);
         let shared = port.clone();
         let thread = std::thread::Builder::new().name("whatsapp-server".into()).spawn(move || {
-            let listener = match smol::Async::new(listener) {
-                Ok(listener) => TcpListener::from(listener),
-                Err(failed) => return log::error!("could not watch the listening socket: {failed}"),
-            };
-            let executor = smol::Executor::new();
-            executor.spawn(run_timers(shared.clone(), wake)).detach();
-            let stopped = async {
+            let executor = Arc::new(smol::Executor::new());
+            let mut tasks = vec![executor.spawn(run_timers(shared.clone(), wake))];
+            for (address, listener) in listeners {
+                match smol::Async::new(listener) {
+                    Ok(listener) => {
+                        let listening = listen(shared.clone(), TcpListener::from(listener), executor.clone());
+                        tasks.push(executor.spawn(listening));
+                    }
+                    Err(failed) => return log::error!("could not watch the socket of {address}: {failed}"),
+                }
+            }
+            smol::block_on(executor.run(async {
                 // Ends when the sender is dropped.
                 let _ = stopped.recv().await;
-            };
-            smol::block_on(executor.run(stopped.or(listen(shared, listener, &executor))));
+                // They hold the executor, which holds the connections: all end here.
+                for task in tasks {
+                    task.cancel().await;
+                }
+            }));
         })?;
         log::info!("WhatsApp's server listens on {address}");
         Ok(WhatsApp { port, address, stop: Some(stop), thread: Some(thread) })
@@ -111,7 +141,7 @@ impl WhatsApp {
 
     /// Certificate of the authority that signed the server's, in PEM.
     pub fn ca_pem(&self) -> Option<String> {
-        self.port.tls.as_ref().map(|tls| tls.ca_pem.clone())
+        self.port.tls.as_ref().map(|tls| tls.authority.pem().to_owned())
     }
 
     /// The phone of the account that was opened under that name; opens it if there is none. Some
@@ -221,6 +251,22 @@ impl WhatsApp {
         self.port.hub.enter(|world| {
             let account = world.account_numbered(number)?;
             Ok(world.accounts[account].companions.values().map(|companion| companion.queue.messages()).sum())
+        })
+    }
+
+    /// TCP connections that came, refused ones too.
+    pub fn connections(&self) -> u64 {
+        self.port.hub.enter(|world| world.connections)
+    }
+
+    /// How often companions of an account logged in.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn logins(&self, number: &str) -> anyhow::Result<u64> {
+        self.port.hub.enter(|world| {
+            let account = world.account_numbered(number)?;
+            Ok(world.accounts[account].logins)
         })
     }
 

@@ -51,6 +51,12 @@ pub enum Fault {
     IgnorePings,
     /// Lets the connections that exist now go dead: they stay open, but nothing passes any more.
     Mute,
+    /// Makes the connections that exist now deaf, as sessions of weeks become: pings, requests and
+    /// messages are answered as ever, but messages, receipts and notifications go into the offline
+    /// queue without a word, and presence and typing are lost. The next login gets the queue; a
+    /// deaf connection hears again when the faults are cleared. Unlike [`Fault::HoldOffline`],
+    /// which keeps the queue from new connections too.
+    Deaf,
     /// Takes messages or receipts (`class`) and relays them, but never acknowledges them.
     SwallowAcks { class: String, count: Option<u32> },
     /// Refuses messages *from* the account with `<ack error>`.
@@ -105,6 +111,18 @@ impl Fault {
                 text: None,
             }),
             close: true,
+        }
+    }
+
+    /// The next login fails as it does for a number that is banned for a while (402).
+    pub fn temporarily_banned(expire: std::time::Duration) -> Fault {
+        Fault::FailLogin {
+            reason: 402,
+            attrs: BTreeMap::from([
+                ("code".into(), "101".into()),
+                ("expire".into(), expire.as_secs().to_string()),
+            ]),
+            count: Some(1),
         }
     }
 
@@ -265,6 +283,11 @@ impl World {
                     self.sockets.entry(id).and_modify(|socket| socket.dead = true);
                 }
             }
+            Fault::Deaf => {
+                for id in self.sockets_of(whom) {
+                    self.sockets.entry(id).and_modify(|socket| socket.deaf = true);
+                }
+            }
             Fault::Send { tag, attrs, child, close } => {
                 let stanza = Child { tag, attrs, text: None }.into_node(child);
                 for id in self.sockets_of(whom) {
@@ -294,6 +317,9 @@ impl World {
     /// Ends all lasting faults, and lets go of what they held up.
     pub fn clear_faults(&mut self) {
         self.faults.active.clear();
+        for socket in self.sockets.values_mut() {
+            socket.deaf = false;
+        }
         let held: Vec<DeviceAddress> = self.faults.held.keys().copied().collect();
         for to in held {
             self.release_held(to);

@@ -51,6 +51,7 @@ impl World {
 
     fn log_in(&mut self, at: DeviceAddress, out: async_channel::Sender<Outgoing>) -> SocketId {
         let id = self.open_socket(out, Peer::Device(at));
+        self.accounts[at.account].logins += 1;
         let Some(companion) = self.companion(at) else { return id };
         companion.drained = false;
         companion.queue.forget_written();

@@ -16,7 +16,6 @@ mod api;
 mod appstate;
 mod faults;
 mod groups;
-mod http;
 mod iq;
 mod login;
 mod media;
@@ -31,7 +30,6 @@ mod relay;
 pub mod scenario;
 mod socket;
 mod stanza;
-mod tls;
 mod usync;
 mod world;
 

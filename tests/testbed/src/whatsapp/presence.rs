@@ -70,7 +70,7 @@ impl World {
         if kind == "unavailable" {
             presence = presence.attr("last", "deny");
         }
-        self.write_to(to, presence.build());
+        self.tell(to, presence.build());
     }
 
     /// `<chatstate>`: passed on to the other person's devices.
@@ -105,7 +105,7 @@ impl World {
             .map(|((from, _), typing)| self.chatstate(*from, typing.addressing, typing.state.clone()))
             .collect();
         for stanza in stanzas {
-            self.write_to(at, stanza);
+            self.tell(at, stanza);
         }
     }
 
@@ -126,7 +126,7 @@ impl World {
         let listening: Vec<u16> =
             companions.filter(|(_, companion)| companion.drained).map(|(id, _)| *id).collect();
         for device in listening {
-            self.write_to(DeviceAddress { account: to, device }, stanza.clone());
+            self.tell(DeviceAddress { account: to, device }, stanza.clone());
         }
     }
 }

@@ -9,16 +9,17 @@ use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt, FutureExt, StreamExt};
+use futures_rustls::TlsAcceptor;
 use smol::net::{TcpListener, TcpStream};
 use wacore::framing::{FrameDecoder, encode_frame};
 use wacore_binary::consts::WA_CONN_HEADER;
 use wacore_binary::{Node, OwnedNodeRef, marshal, util};
 
 use super::faults::HandshakeFault;
-use super::http::{Request, answer};
 use super::noise::{Finished, Sender, ServerKeys};
-use super::tls::Tls;
 use super::world::{Hub, Outgoing, SocketId, World};
+use crate::authority::Authority;
+use crate::http::{Request, answer};
 
 /// First byte of a TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -33,6 +34,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What `/sw.js` answers: clients read their version's last part out of it.
 const SERVICE_WORKER: &str = r#"self.__swData={"client_revision":1026131876};"#;
 
+/// TLS of the port, and who signed its certificate.
+pub struct Tls {
+    pub acceptor: TlsAcceptor,
+    pub authority: Authority,
+}
+
 /// What all connections share.
 pub struct Port {
     pub hub: Hub,
@@ -45,11 +52,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 type Connection = Box<dyn Stream>;
 
 /// Accepts connections until the listener fails.
-pub async fn listen(port: Arc<Port>, listener: TcpListener, executor: &smol::Executor<'static>) {
+pub async fn listen(port: Arc<Port>, listener: TcpListener, executor: Arc<smol::Executor<'static>>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if port.hub.enter(|world| world.faults.refuses_connection()) {
+                let refused = port.hub.enter(|world| {
+                    world.connections += 1;
+                    world.faults.refuses_connection()
+                });
+                if refused {
                     log::info!("refused a connection");
                     continue;
                 }

@@ -62,6 +62,8 @@ pub struct Socket {
     pub peer: Peer,
     /// A fault: open, but nothing passes in either direction.
     pub dead: bool,
+    /// A fault: requests and acknowledgements pass, but nothing that others cause.
+    pub deaf: bool,
 }
 
 /// Something to do at a later time.
@@ -114,6 +116,8 @@ pub struct World {
     next_number: u64,
     /// Stanzas for the phones, handed over when the event at hand is done.
     pub for_primaries: VecDeque<(AccountId, Node)>,
+    /// TCP connections that came.
+    pub connections: u64,
     pub faults: Faults,
     pub relayed: Relayed,
     pub groups: Groups,
@@ -136,6 +140,7 @@ impl World {
             timers: BinaryHeap::new(),
             next_number: 0,
             for_primaries: VecDeque::new(),
+            connections: 0,
             faults: Faults::default(),
             relayed: Relayed::default(),
             groups: Groups::default(),
@@ -217,7 +222,7 @@ impl World {
     pub fn open_socket(&mut self, out: async_channel::Sender<Outgoing>, peer: Peer) -> SocketId {
         let id = self.next_socket;
         self.next_socket += 1;
-        self.sockets.insert(id, Socket { out, peer, dead: false });
+        self.sockets.insert(id, Socket { out, peer, dead: false, deaf: false });
         id
     }
 
@@ -278,9 +283,23 @@ impl World {
         }
     }
 
+    /// Whether a fault keeps from a companion what others cause, though it is online.
+    fn hears_nothing(&self, at: DeviceAddress) -> bool {
+        let companion = self.accounts[at.account].companions.get(&at.device);
+        let socket = companion.and_then(|companion| self.sockets.get(&companion.socket?));
+        socket.is_some_and(|socket| socket.deaf)
+    }
+
+    /// Writes presence or typing to a companion, which is lost when nobody hears it.
+    pub fn tell(&mut self, at: DeviceAddress, stanza: Node) {
+        if !self.hears_nothing(at) {
+            self.write_to(at, stanza);
+        }
+    }
+
     /// A stanza that a companion must acknowledge: queued, and written if it is online.
     pub fn deliver_to_companion(&mut self, at: DeviceAddress, stanza: Node) {
-        let held = self.faults.holds_offline(at.account);
+        let held = self.faults.holds_offline(at.account) || self.hears_nothing(at);
         let Some(companion) = self.companion(at) else { return };
         let at_once = companion.drained && !held;
         companion.queue.push(stanza.clone(), at_once);

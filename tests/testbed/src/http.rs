@@ -1,4 +1,4 @@
-//! The HTTP side of the port: reads one request head and its body, writes one answer.
+//! HTTP as the servers need it: reads one request head and its body, writes one answer.
 
 use anyhow::{Context, bail, ensure};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

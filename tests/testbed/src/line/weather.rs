@@ -1,0 +1,83 @@
+//! What happens to the packets between home and the internet, as rules of nftables.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// Everything that goes wrong with packets now. Applied as a whole, in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Packets lost of a hundred, in both directions.
+    pub loss: u8,
+    /// The first packet of connections vanishes.
+    pub swallow_syn: bool,
+    /// Everything vanishes, in both directions.
+    pub black_hole: bool,
+    /// Every TCP packet is answered with a reset.
+    pub resets: bool,
+    /// Ports that answer "closed".
+    pub refused_ports: BTreeSet<u16>,
+    /// Ports whose packets vanish.
+    pub swallowed_ports: BTreeSet<u16>,
+    /// Addresses whose packets vanish.
+    pub swallowed_hosts: BTreeSet<IpAddr>,
+}
+
+impl Weather {
+    /// A script for `nft -f -` at the far end of the cable, on its interface there.
+    pub fn rules(&self, interface: &str) -> String {
+        let mut both = String::new();
+        let mut from_home = String::new();
+        let lose = self.loss;
+        if self.black_hole {
+            both += "drop\n";
+        }
+        if lose > 0 {
+            both += &format!("numgen random mod 100 < {lose} drop\n");
+        }
+        if self.swallow_syn {
+            from_home += "tcp flags & (syn | ack) == syn drop\n";
+        }
+        for host in &self.swallowed_hosts {
+            let family = if host.is_ipv4() { "ip" } else { "ip6" };
+            let _ = writeln!(from_home, "{family} daddr {host} drop");
+        }
+        for port in &self.swallowed_ports {
+            let _ = writeln!(from_home, "meta l4proto {{ tcp, udp }} th dport {port} drop");
+        }
+        for port in &self.refused_ports {
+            let _ = writeln!(from_home, "tcp dport {port} reject with tcp reset");
+            let _ = writeln!(from_home, "udp dport {port} reject with icmpx port-unreachable");
+        }
+        if self.resets {
+            from_home += "meta l4proto tcp reject with tcp reset\n";
+        }
+        // Declared first, so that deleting it never fails.
+        format!(
+            "table inet line\ndelete table inet line\ntable inet line {{\n\
+             chain from_home {{ type filter hook input priority 0;\n\
+             iifname != {interface:?} accept\n{both}{from_home}}}\n\
+             chain to_home {{ type filter hook output priority 0;\n\
+             oifname != {interface:?} accept\n{both}}}\n}}\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_weather_has_no_rule_that_loses_anything() {
+        let rules = Weather::default().rules("cable");
+        assert!(!rules.contains("drop") && !rules.contains("reject"), "{rules}");
+    }
+
+    #[test]
+    fn loss_is_in_both_directions_and_refusals_only_towards_the_internet() {
+        let weather = Weather { loss: 20, refused_ports: BTreeSet::from([853]), ..Weather::default() };
+        let rules = weather.rules("cable");
+        assert_eq!(rules.matches("mod 100 < 20 drop").count(), 2, "{rules}");
+        assert_eq!(rules.matches("tcp dport 853 reject with tcp reset").count(), 1, "{rules}");
+    }
+}
