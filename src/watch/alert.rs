@@ -121,6 +121,11 @@ impl Book {
         for warning in visible.iter().filter(|warning| warning.cause.warnable().alerts) {
             let cause = warning.cause;
             let message = |kind, since| Message { cause, kind, since, detail: warning.detail.clone() };
+            let above = cause.warnable().depends_on;
+            if above.iter().any(|above| book.raised.get(above).is_some_and(|raised| raised.gone.is_none())) {
+                // Told already, by the name of its cause.
+                continue;
+            }
             if let Entry::Vacant(place) = book.raised.entry(cause) {
                 let lasted = now.saturating_duration_since(warning.since).as_secs();
                 let since = unix.saturating_sub(i64::try_from(lasted).unwrap_or(0));
@@ -145,7 +150,8 @@ impl Book {
         }
         let history = &book.history;
         book.raised.retain(|&cause, raised| {
-            if holding.iter().any(|condition| condition.cause == cause) {
+            let holds = holding.iter().any(|condition| condition.cause == cause);
+            if holds || !up && cause.lasts_until_up() {
                 raised.gone = None;
                 return true;
             }
@@ -254,6 +260,18 @@ mod tests {
         day.pass(60, CAUSE, true, true);
         day.up = true;
         assert_eq!(day.pass(HOUR, CAUSE, false, false), [Kind::Recovered]);
+        assert_eq!(day.letters, [Kind::Recovered]);
+    }
+
+    #[test]
+    fn an_end_of_the_session_is_over_when_whatsapp_is_back_and_not_when_the_next_try_fails_otherwise() {
+        let mut day = Day::new();
+        day.up = false;
+        assert_eq!(day.pass(60, Cause::LoggedOut, true, true), [Kind::Raised]);
+        // No code was used: the same trouble by another name.
+        assert_eq!(day.pass(HOUR, Cause::NotPaired, true, true), []);
+        day.up = true;
+        assert_eq!(day.pass(HOUR, Cause::NotPaired, false, false), [Kind::Recovered]);
         assert_eq!(day.letters, [Kind::Recovered]);
     }
 

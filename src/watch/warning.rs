@@ -176,6 +176,20 @@ impl Cause {
         self.warnable().code
     }
 
+    /// Whether only a connection that is up proves that it is over: until then the facts show how the
+    /// last try ended, which is not always what has to be mended.
+    pub const fn lasts_until_up(self) -> bool {
+        matches!(
+            self,
+            Self::LoggedOut
+                | Self::NotPaired
+                | Self::Replaced
+                | Self::Outdated
+                | Self::Banned
+                | Self::Offline
+        )
+    }
+
     pub fn of_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|cause| cause.code() == code)
     }
