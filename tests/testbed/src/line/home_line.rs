@@ -261,7 +261,9 @@ impl Line {
         let mut state = self.lock();
         let mut weather = state.weather.clone();
         change(&mut weather);
-        self.internet.run_with_input("nft", &["-f", "-"], &weather.rules(AT_THE_ROUTER))?;
+        let [at_home, far] = weather.rules(AT_HOME, AT_THE_ROUTER);
+        self.home.run_with_input("nft", &["-f", "-"], &at_home)?;
+        self.internet.run_with_input("nft", &["-f", "-"], &far)?;
         log::info!("the line's weather: {weather:?}");
         state.weather = weather;
         Ok(())
