@@ -13,8 +13,6 @@ use crate::dns::{self, DnsServer, Journal, Scope, Transport};
 const TTL: u32 = 60;
 
 /// Without the `dns_` in front.
-// Each is a command of a control port that others share.
-#[expect(clippy::enum_variant_names)]
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
