@@ -31,7 +31,7 @@
 //! | [`reception`] | the one transaction per batch of messages | `desk`, `ledger`, `whatsapp` types |
 //! | [`ledger`] | the SQLite file: everything that must survive | `registration` types |
 //! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
-//! | [`net`] | names, dialling, TLS, HTTP, is the line up | – |
+//! | [`net`] | names by a ladder of ways ([`net::resolver`]), dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
 //! | [`watch`] | what is wrong and who is told: status page, metrics, alerts | reads all, changes nothing |
 //!
@@ -44,7 +44,8 @@
 //!   SQLite constraint decides), turned into an answer by [`desk::conclude`], put into words by
 //!   [`desk::wording`].
 //! * *a rule about a card, NIK, KK, name or date?* [`registration`], one file each.
-//! * *decided what follows when WhatsApp hangs up?* The table `after` in [`whatsapp::connection`].
+//! * *decided what follows when WhatsApp hangs up?* The table in `whatsapp::connection::ends`; what is
+//!   done about it, in `whatsapp::connection::way`.
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].

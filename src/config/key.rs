@@ -158,7 +158,8 @@ keys! {
         resolv_conf: PathBuf = Default("\"/etc/resolv.conf\""), AbsolutePath;
         /// DNS-over-HTTPS servers (path `/dns-query`), whose certificates must name these addresses.
         #[penjelasan = "Server DNS lewat HTTPS; tetap bisa dipakai bila DNS biasa dibelokkan penyedia internet."]
-        dns_https: Vec<SocketAddr> = Default("[\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]"),
+        // Not Quad9, which no longer answers HTTP/1.1 here.
+        dns_https: Vec<SocketAddr> = Default("[\"1.1.1.1\", \"8.8.8.8\", \"1.0.0.1\"]"),
             List { each: Server { usual_port: 443 }, least: 0, most: MOST_SERVERS };
         /// DNS-over-TLS servers, whose certificates must name these addresses.
         #[penjelasan = "Server DNS lewat TLS."]

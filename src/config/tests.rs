@@ -370,7 +370,7 @@ fn the_report_shows_every_value_with_its_origin_and_no_secret() {
          network.ca_file = (not set)  # default\n\
          network.dns = [\"system\", \"https\", \"tls\", \"public\"]  # default\n\
          network.resolv_conf = \"/etc/resolv.conf\"  # default\n\
-         network.dns_https = [\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]  # default\n\
+         network.dns_https = [\"1.1.1.1\", \"8.8.8.8\", \"1.0.0.1\"]  # default\n\
          network.dns_tls = [\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]  # default\n\
          network.dns_public = [\"1.1.1.1\", \"8.8.8.8\", \"9.9.9.9\"]  # default\n\
          network.private_addresses = []  # default\n\

@@ -14,6 +14,9 @@ use super::line_scene::{LineScene, RESOLVERS, Toll};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The connection is kept as it is on every box.
+const SHIPPED: &str = "[connection]\n";
+
 /// Processor time that an outage may cost, however long it is. The bot of these tests is not
 /// optimised; the shipped one takes a fraction of it.
 const CPU: Duration = SECOND;
@@ -46,7 +49,7 @@ struct Begun {
 
 impl Begun {
     fn new(speed: u32) -> Self {
-        let scene = LineScene::new(speed, "");
+        let scene = LineScene::new(speed, SHIPPED);
         let bot = scene.run();
         let mut ani = Guest::new(&scene.scene, 0);
         ani.register_and_wait(&scene.scene);
@@ -422,7 +425,7 @@ fn back_after(rounds: usize, begin: fn(&LineScene), end: fn(&LineScene)) -> Vec<
 fn a_clock_that_jumps_fifty_years_confuses_nobody() {
     const FIFTY_YEARS: i64 = 50 * 365 * 86_400;
     let error = tempfile::NamedTempFile::new().expect("a file");
-    let mut scene = LineScene::new(1, "");
+    let mut scene = LineScene::new(1, SHIPPED);
     scene.scene.home.secret(bot_kjp::clock::ERROR_VARIABLE, &error.path().display().to_string());
     let bot = scene.run();
     let mut ani = Guest::new(&scene.scene, 0);

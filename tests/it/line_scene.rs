@@ -24,8 +24,12 @@ pub const MOVED: Ipv4Addr = Ipv4Addr::new(157, 240, 0, 61);
 const BEHIND: Ipv4Addr = Ipv4Addr::new(157, 240, 200, 1);
 
 /// Public resolvers that the bot knows.
-pub const RESOLVERS: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(9, 9, 9, 9)];
+pub const RESOLVERS: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(1, 1, 1, 1),
+    Ipv4Addr::new(8, 8, 8, 8),
+    Ipv4Addr::new(9, 9, 9, 9),
+    Ipv4Addr::new(1, 0, 0, 1),
+];
 
 const HTTPS: u16 = 443;
 
