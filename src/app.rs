@@ -10,10 +10,10 @@ use futures_lite::future::or;
 use crate::bell::Bell;
 use crate::cli::terminal::{Farewell, Terminal};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::executor::{self, Executor};
 use crate::ledger::{self, Database, LedgerError, OpenError};
-use crate::net::resolver::Resolver;
+use crate::net::resolver::{self, Resolver};
 use crate::net::tls::TlsError;
 use crate::net::{Link, http, tls};
 use crate::personal::PhoneNumber;
@@ -26,12 +26,15 @@ use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
 use crate::whatsapp::inbox;
 use crate::whatsapp::outbox::Outbox;
-use crate::whatsapp::runtime::SmolRuntime;
+use crate::whatsapp::runtime::{SmolRuntime, share_the_clock};
 use crate::whatsapp::session_store::{SessionError, SessionStore};
 use crate::whatsapp::transport::WebSocketFactory;
 
 /// The ledger's file in the data folder.
 const LEDGER_FILE: &str = "bot-kjp.db";
+
+/// Names that need no server, as on every system.
+const HOSTS_FILE: &str = "/etc/hosts";
 
 /// How often old rows are looked for when there were none.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -80,6 +83,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // Before anything is opened, so that no moment is left in which SIGTERM kills.
     let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
 
+    share_the_clock();
     let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
     let store = SessionStore::new(database.clone());
     let (serving, pair_with) = match purpose {
@@ -89,7 +93,11 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     let endpoint = Endpoint::parse(&settings.whatsapp.url)?;
     let tls = tls::client_config(settings.network.ca_file.as_deref())?;
-    let resolver = Resolver::system(executor);
+    // What the certificates of today are judged by, should the box have forgotten the time.
+    if let Some(latest) = database.read(ledger::inbound::latest).unwrap_or_default() {
+        tls::know_time(latest);
+    }
+    let resolver = Resolver::new(executor, names(&settings.network), &tls, database.clone());
     let agent = http::agent(&resolver, &tls);
 
     let link = Link::default();
@@ -164,6 +172,20 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // Whatever was still being written is durable before the process ends.
     database.finish().map_err(AppError::LastCommit)?;
     Ok(ended?)
+}
+
+/// How the settings want names to be found.
+fn names(network: &Network) -> resolver::Options {
+    resolver::Options {
+        order: network.dns.clone(),
+        resolv_conf: network.resolv_conf.clone(),
+        hosts: HOSTS_FILE.into(),
+        https: network.dns_https.clone(),
+        tls_servers: network.dns_tls.clone(),
+        public: network.dns_public.clone(),
+        private: network.private_addresses.clone(),
+        pinned: network.pinned.clone(),
+    }
 }
 
 async fn asked_to_stop(mut signals: Signals) -> Farewell {

@@ -52,6 +52,45 @@ pub fn speed() -> u32 {
 
 /// Seconds since 1970-01-01T00:00:00Z by the wall clock; 0 if the clock stands before that.
 pub fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    unix_milliseconds() / 1000
 }
+
+/// The same in milliseconds.
+pub fn unix_milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    #[cfg(feature = "danger-accept-test-bed")]
+    let now = for_tests::wall(now);
+    now
+}
+
+/// The wall clock of a bot that lives faster, and of one whose clock is set while it runs.
+#[cfg(feature = "danger-accept-test-bed")]
+mod for_tests {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    /// Environment variable with the path of a file that says by how many seconds the wall clock is
+    /// wrong; read at each look, so that it can be set at any time.
+    pub const ERROR_VARIABLE: &str = "BOT_KJP_TEST_CLOCK_ERROR";
+
+    #[allow(clippy::disallowed_methods)]
+    pub fn wall(real: i64) -> i64 {
+        static BEGIN: OnceLock<(i64, Instant)> = OnceLock::new();
+        static ERROR: OnceLock<Option<String>> = OnceLock::new();
+        let now = match super::speed() {
+            1 => real,
+            _ => {
+                let (wall, then) = BEGIN.get_or_init(|| (real, super::now()));
+                wall + i64::try_from(super::since(*then).as_millis()).unwrap_or(i64::MAX / 2)
+            }
+        };
+        let file = ERROR.get_or_init(|| std::env::var(ERROR_VARIABLE).ok());
+        let seconds =
+            file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse::<i64>().ok());
+        now.saturating_add(seconds.unwrap_or(0).saturating_mul(1000)).max(0)
+    }
+}
+
+#[cfg(feature = "danger-accept-test-bed")]
+pub use for_tests::ERROR_VARIABLE;

@@ -9,6 +9,7 @@ pub mod connection_attempt;
 pub mod conversation;
 pub mod database;
 pub mod inbound;
+pub mod last_good;
 pub mod outbox;
 pub mod phone_seen;
 pub mod registration;

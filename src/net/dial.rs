@@ -1,21 +1,44 @@
-//! TCP connections by host name.
+//! Connections by host name: whichever address works first (RFC 8305), and TLS as the proof that it
+//! is the right one.
 
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use futures_rustls::client::TlsStream;
+use futures_rustls::rustls::ClientConfig;
 use rustix::net::sockopt;
 use smol::net::TcpStream;
 
 use super::Resolver;
 use super::deadline::within;
+use super::in_flight::{InFlight, Next};
 use super::resolver::ResolveError;
+use super::tls::{self, TlsError};
+use crate::clock;
 
-/// Time for one address. A SYN lost twice is repeated after 1 s and 3 s, so it still gets through.
+/// Time for one address until it accepts. A SYN lost twice is repeated after 1 s and 3 s, so it
+/// still gets through.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Time for all addresses of a host together, after the look-up.
-pub const DIAL_DEADLINE: Duration = Duration::from_secs(8);
+/// The next address is tried when the one before has not accepted within this time (RFC 8305 §5).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
+/// The same when the one before has accepted and TLS is under way: three round trips and a
+/// computation, which take a second on a slow line.
+const NEXT_AFTER_ACCEPTED: Duration = Duration::from_millis(2500);
+
+/// Sockets at once.
+const MOST_SOCKETS: usize = 4;
+
+/// Addresses that are tried in one go.
+const MOST_TRIED: usize = 16;
+
+/// Time for names, TCP and TLS together, all addresses included; whatever is built on it has its
+/// own limit.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(18);
 
 /// A silent connection is probed after this time, and dropped after [`KEEPALIVE_PROBES`] without
 /// an answer. WhatsApp's own pings are faster; this is for whatever stops them.
@@ -32,33 +55,254 @@ const UNACKNOWLEDGED_LIMIT_MS: u32 = 45_000;
 pub enum DialError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    #[error("no connection to `{host}` port {port} ({tried}); check the network")]
-    Unreachable { host: String, port: u16, tried: String },
-    #[error("no connection to `{host}` port {port} within {} s; check the network", DIAL_DEADLINE.as_secs())]
-    Timeout { host: String, port: u16 },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("no way to `{host}` port {port} from here ({tried}); check cable, Wi-Fi and router")]
+    NoNetwork { host: String, port: u16, tried: String },
+    /// `others` says why there was no further address to try.
+    #[error("no connection to `{host}` port {port} ({tried}); check the network. Further: {others}")]
+    Unreachable { host: String, port: u16, tried: String, others: ResolveError },
+    #[error(
+        "no connection to `{host}` port {port} within {} s ({tried}); check the network",
+        DIAL_DEADLINE.as_secs()
+    )]
+    Timeout { host: String, port: u16, tried: String },
 }
 
-/// Connects to the first address of `host` that accepts, in the resolver's order.
+/// Connects to `host`, without TLS.
 pub async fn connect(resolver: &Resolver, host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let addresses = resolver.lookup(host).await?;
-    let attempts = async {
-        let mut tried = Vec::new();
-        for address in addresses {
-            let address = SocketAddr::new(address, port);
-            match within(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
-                Some(Ok(stream)) => match tune(&stream) {
-                    Ok(()) => return Ok(stream),
-                    Err(error) => tried.push(format!("{address}: {error}")),
-                },
-                Some(Err(error)) => tried.push(format!("{address}: {error}")),
-                None => tried.push(format!("{address}: silent")),
+    dial(resolver, &Plain, host, port).await
+}
+
+/// Connects to `host` with TLS; its certificate must be valid for that name. An address where it is
+/// not is reported to the resolver, and others are tried, also those that only other rungs know.
+pub async fn connect_tls(
+    resolver: &Resolver,
+    tls: &Arc<ClientConfig>,
+    host: &str,
+    port: u16,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    tls::server_name(host)?;
+    dial(resolver, &Tls { config: tls, host }, host, port).await
+}
+
+/// What is put on a TCP connection.
+trait Layer: Sync {
+    type Stream: Send;
+    /// Whether success proves that the address belongs to the host.
+    const PROVES: bool;
+
+    fn put_on(&self, stream: TcpStream) -> impl Future<Output = Result<Self::Stream, TlsError>> + Send;
+}
+
+struct Plain;
+
+impl Layer for Plain {
+    type Stream = TcpStream;
+    const PROVES: bool = false;
+
+    async fn put_on(&self, stream: TcpStream) -> Result<TcpStream, TlsError> {
+        Ok(stream)
+    }
+}
+
+struct Tls<'a> {
+    config: &'a Arc<ClientConfig>,
+    host: &'a str,
+}
+
+impl Layer for Tls<'_> {
+    type Stream = TlsStream<TcpStream>;
+    const PROVES: bool = true;
+
+    async fn put_on(&self, stream: TcpStream) -> Result<Self::Stream, TlsError> {
+        tls::handshake(self.config, self.host, stream).await
+    }
+}
+
+/// What is wrong with an address.
+#[derive(Debug)]
+enum Failure {
+    /// Nothing: the box itself has no way out.
+    Line(String),
+    /// It refused or was silent.
+    Unreachable(String),
+    /// It is not the host's.
+    Disproved(String),
+}
+
+impl Failure {
+    fn of_tcp(error: &io::Error) -> Self {
+        use io::ErrorKind::{
+            AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, PermissionDenied,
+        };
+        match error.kind() {
+            AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable | PermissionDenied => {
+                Self::Line(error.to_string())
+            }
+            _ => Self::Unreachable(error.to_string()),
+        }
+    }
+
+    fn of_tls(error: TlsError) -> Self {
+        match error {
+            TlsError::Handshake { source, .. } if source.kind() != io::ErrorKind::TimedOut => {
+                Self::Disproved(source.to_string())
+            }
+            TlsError::Timeout { .. } => Self::Unreachable("silent during the TLS handshake".into()),
+            error => Self::Unreachable(error.to_string()),
+        }
+    }
+}
+
+async fn dial<L: Layer>(
+    resolver: &Resolver,
+    layer: &L,
+    host: &str,
+    port: u16,
+) -> Result<L::Stream, DialError> {
+    let end = clock::now() + DIAL_DEADLINE;
+    let mut tried: Vec<IpAddr> = Vec::new();
+    let mut failures: Vec<(SocketAddr, Failure)> = Vec::new();
+    let timeout = |failures: &[_]| DialError::Timeout { host: host.to_owned(), port, tried: told(failures) };
+    loop {
+        let rest = end.saturating_duration_since(clock::now());
+        let addresses = match within(rest, Box::pin(resolver.lookup_beyond(host, &tried))).await {
+            Some(Ok(addresses)) => addresses,
+            Some(Err(error)) if tried.is_empty() => return Err(error.into()),
+            Some(Err(others)) => {
+                let tried = told(&failures);
+                return Err(DialError::Unreachable { host: host.to_owned(), port, tried, others });
+            }
+            None => return Err(timeout(&failures)),
+        };
+        let addresses = interleave(&addresses, MOST_TRIED - tried.len());
+        tried.extend(&addresses);
+        let race = Race { resolver, layer, host, port, end };
+        if let Some(stream) = race.run(&addresses, &mut failures).await {
+            return Ok(stream);
+        }
+        if clock::now() >= end || tried.len() >= MOST_TRIED {
+            return Err(timeout(&failures));
+        }
+        if failures.iter().all(|(_, failure)| matches!(failure, Failure::Line(_))) {
+            return Err(DialError::NoNetwork { host: host.to_owned(), port, tried: told(&failures) });
+        }
+    }
+}
+
+/// At most `most` of the addresses: IPv4 and IPv6 in turn, each in the resolver's order. IPv4 begins
+/// because home lines in Indonesia often have an IPv6 that leads nowhere.
+fn interleave(addresses: &[IpAddr], most: usize) -> Vec<IpAddr> {
+    let (mut v4, mut v6) = (
+        addresses.iter().filter(|address| address.is_ipv4()),
+        addresses.iter().filter(|address| address.is_ipv6()),
+    );
+    let mut mixed = Vec::new();
+    while mixed.len() < addresses.len().min(most) {
+        mixed.extend(v4.next());
+        mixed.extend(v6.next());
+    }
+    mixed.truncate(most);
+    mixed
+}
+
+fn told(failures: &[(SocketAddr, Failure)]) -> String {
+    let all = failures.iter().map(|(address, failure)| match failure {
+        Failure::Line(reason) | Failure::Unreachable(reason) => format!("{address}: {reason}"),
+        Failure::Disproved(reason) => format!("{address}: no TLS for the name, {reason}"),
+    });
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// Several addresses at once, of which one has to work.
+struct Race<'a, L> {
+    resolver: &'a Resolver,
+    layer: &'a L,
+    host: &'a str,
+    port: u16,
+    end: Instant,
+}
+
+impl<L: Layer> Race<'_, L> {
+    async fn run(
+        &self,
+        addresses: &[IpAddr],
+        failures: &mut Vec<(SocketAddr, Failure)>,
+    ) -> Option<L::Stream> {
+        let accepted = Mutex::new(None);
+        let mut waiting = addresses.iter().enumerate();
+        let mut attempts = InFlight::new();
+        let mut next_start = clock::now();
+        loop {
+            let now = clock::now();
+            if now >= self.end {
+                let silent = |address: &IpAddr| {
+                    (SocketAddr::new(*address, self.port), Failure::Unreachable("silent".into()))
+                };
+                failures.extend(
+                    addresses
+                        .iter()
+                        .filter(|ip| failures.iter().all(|(f, _)| f.ip() != **ip))
+                        .map(silent)
+                        .collect::<Vec<_>>(),
+                );
+                return None;
+            }
+            let room = attempts.len() < MOST_SOCKETS && waiting.len() > 0;
+            // Whoever has accepted is given time for TLS before another is troubled.
+            let busy_until = *accepted.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = busy_until.map_or(next_start, |until: Instant| next_start.max(until));
+            if room
+                && now >= start
+                && let Some((place, address)) = waiting.next()
+            {
+                attempts.add(place, self.attempt(*address, &accepted));
+                next_start = now + NEXT_ADDRESS_AFTER;
+                continue;
+            }
+            if attempts.is_empty() && !room {
+                return None;
+            }
+            let until = if room { start.min(self.end) } else { self.end };
+            match attempts.next(until.saturating_duration_since(now)).await {
+                Next::Time => {}
+                Next::Done(place, Ok(stream)) => {
+                    if L::PROVES {
+                        self.resolver.proved(self.host, addresses[place]);
+                    }
+                    return Some(stream);
+                }
+                Next::Done(place, Err(failure)) => {
+                    let address = addresses[place];
+                    match &failure {
+                        Failure::Line(_) => {}
+                        Failure::Unreachable(_) => self.resolver.unreachable(self.host, address),
+                        Failure::Disproved(why) => self.resolver.disproved(self.host, address, why),
+                    }
+                    failures.push((SocketAddr::new(address, self.port), failure));
+                    next_start = clock::now();
+                    *accepted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
             }
         }
-        Err(DialError::Unreachable { host: host.to_owned(), port, tried: tried.join(", ") })
-    };
-    within(DIAL_DEADLINE, attempts)
-        .await
-        .unwrap_or_else(|| Err(DialError::Timeout { host: host.to_owned(), port }))
+    }
+
+    async fn attempt(
+        &self,
+        address: IpAddr,
+        accepted: &Mutex<Option<Instant>>,
+    ) -> Result<L::Stream, Failure> {
+        let silent = || Failure::Unreachable("silent".into());
+        let stream = within(ADDRESS_TIMEOUT, TcpStream::connect((address, self.port)))
+            .await
+            .ok_or_else(silent)?
+            .map_err(|error| Failure::of_tcp(&error))?;
+        tune(&stream).map_err(|error| Failure::of_tcp(&error))?;
+        let busy_until = clock::now() + NEXT_AFTER_ACCEPTED;
+        *accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(busy_until);
+        self.layer.put_on(stream).await.map_err(Failure::of_tls)
+    }
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
@@ -74,12 +318,48 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::Executor;
+    use crate::net::resolver::{Options, last_good};
+    use crate::net::rung::Condition;
+    use futures_rustls::TlsAcceptor;
+    use futures_rustls::rustls::ServerConfig;
+    use futures_rustls::rustls::crypto::ring;
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use smol::net::TcpListener;
+    use std::collections::HashMap;
+
+    const NAME: &str = "web.example.com";
+
+    fn run<T>(test: impl AsyncFnOnce(Executor) -> T) -> T {
+        let executor = crate::executor::new();
+        let result = smol::block_on(executor.run(within(Duration::from_secs(40), Box::pin(test(executor)))));
+        result.expect("the test did not end in time")
+    }
+
+    /// A resolver whose hosts file gives [`NAME`] these addresses.
+    fn knowing(executor: Executor, addresses: &[&str]) -> (Resolver, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        let lines: String = addresses.iter().map(|address| format!("{address} {NAME}\n")).collect();
+        std::fs::write(&hosts, lines).unwrap();
+        let options = Options {
+            order: vec![],
+            resolv_conf: "/nonexistent".into(),
+            hosts,
+            https: vec![],
+            tls_servers: vec![],
+            public: vec![],
+            private: vec![],
+            pinned: vec![],
+        };
+        let resolver =
+            Resolver::new(executor, options, &tls::client_config(None).unwrap(), last_good::Nothing);
+        (resolver, folder)
+    }
 
     #[test]
     fn a_connection_notices_a_dead_peer() {
-        let executor = crate::executor::new();
-        smol::block_on(executor.run(async {
+        run(async |executor| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let resolver = Resolver::with_servers(executor, &[]);
             let port = listener.local_addr().unwrap().port();
@@ -88,28 +368,63 @@ mod tests {
             assert!(sockopt::socket_keepalive(&stream).unwrap());
             assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE_IDLE);
             assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), UNACKNOWLEDGED_LIMIT_MS);
-        }));
+        });
     }
 
     #[test]
-    fn the_second_address_is_tried_when_the_first_refuses() {
-        let executor = crate::executor::new();
-        smol::block_on(executor.run(async {
-            // `localhost` is 127.0.0.1, then ::1; only the latter listens.
-            let Ok(listener) = TcpListener::bind("[::1]:0").await else {
-                return; // a machine without IPv6 has no second address
-            };
+    fn an_address_that_refuses_or_leads_nowhere_costs_next_to_nothing() {
+        run(async |executor| {
+            let listener = TcpListener::bind("127.0.0.5:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let resolver = Resolver::with_servers(executor, &[]);
-            let stream = connect(&resolver, "localhost", port).await.unwrap();
-            assert!(stream.peer_addr().unwrap().is_ipv6());
-        }));
+            // Nobody listens at the first; the second is a documentation address, silent or without a
+            // route; so is the IPv6 one.
+            let (resolver, _folder) =
+                knowing(executor, &["127.0.0.6", "192.0.2.1", "2001:db8::1", "127.0.0.5"]);
+            let begin = clock::now();
+            let stream = connect(&resolver, NAME, port).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().ip().to_string(), "127.0.0.5");
+            assert!(clock::since(begin) < Duration::from_secs(2), "{:?}", clock::since(begin));
+        });
+    }
+
+    #[test]
+    fn a_listener_whose_queue_is_full_delays_the_next_address_by_a_quarter_of_a_second_only() {
+        run(async |executor| {
+            let listener = TcpListener::bind("127.0.0.5:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            // A listener that never accepts: its queue of one is full after two connections.
+            let deaf =
+                rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
+                    .unwrap();
+            rustix::net::bind(&deaf, &SocketAddr::from(([127, 0, 0, 6], port))).unwrap();
+            rustix::net::listen(&deaf, 0).unwrap();
+            let mut filling = Vec::new();
+            while let Some(Ok(stream)) =
+                within(Duration::from_millis(200), TcpStream::connect(("127.0.0.6", port))).await
+            {
+                filling.push(stream);
+            }
+            let (resolver, _folder) = knowing(executor, &["127.0.0.6", "127.0.0.5"]);
+            let begin = clock::now();
+            let stream = connect(&resolver, NAME, port).await.unwrap();
+            let took = clock::since(begin);
+            assert_eq!(stream.peer_addr().unwrap().ip().to_string(), "127.0.0.5");
+            assert!((NEXT_ADDRESS_AFTER..Duration::from_millis(1000)).contains(&took), "{took:?}");
+        });
+    }
+
+    #[test]
+    fn families_take_turns_and_ipv4_begins() {
+        let ips = |all: &[&str]| all.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let mixed = interleave(&ips(&["2a00::1", "2a00::2", "1.0.0.1", "1.0.0.2", "1.0.0.3"]), 9);
+        assert_eq!(mixed, ips(&["1.0.0.1", "2a00::1", "1.0.0.2", "2a00::2", "1.0.0.3"]));
+        assert_eq!(interleave(&ips(&["2a00::1", "2a00::2"]), 1), ips(&["2a00::1"]));
+        assert_eq!(interleave(&[], 9), ips(&[]));
     }
 
     #[test]
     fn a_refusal_names_host_port_and_cause() {
-        let executor = crate::executor::new();
-        smol::block_on(executor.run(async {
+        run(async |executor| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             drop(listener);
@@ -118,6 +433,104 @@ mod tests {
             assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
             let text = error.to_string();
             assert!(text.contains(&port.to_string()) && text.contains("refused"), "{text}");
-        }));
+        });
+    }
+
+    /// A DNS server that gives `address` for every name.
+    async fn dns(executor: Executor, address: [u8; 4]) -> SocketAddr {
+        use hickory_proto::op::{Message, MessageType, OpCode};
+        use hickory_proto::rr::{RData, Record, RecordType, rdata::A};
+        let socket = smol::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = socket.local_addr().unwrap();
+        let serve = async move {
+            let mut buffer = [0; 1500];
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let asked = query.queries[0].clone();
+                let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+                if asked.query_type() == RecordType::A {
+                    let [a, b, c, d] = address;
+                    let data = RData::A(A::new(a, b, c, d));
+                    answer.add_answer(Record::from_rdata(asked.name().clone(), 60, data));
+                }
+                answer.add_query(asked);
+                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        };
+        executor.spawn(serve).detach();
+        server
+    }
+
+    #[test]
+    fn an_address_with_a_wrong_certificate_leads_to_the_other_servers_answer_and_names_the_liar() {
+        run(async |executor| {
+            let issuer = CertifiedIssuer::self_signed(
+                CertificateParams::new([]).unwrap(),
+                KeyPair::generate().unwrap(),
+            )
+            .unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+            let tls = tls::client_config(Some(&folder.path().join("ca.pem"))).unwrap();
+            let acceptor = |name: &str| {
+                let key = KeyPair::generate().unwrap();
+                let certificate =
+                    CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+                let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                    .with_safe_default_protocol_versions()
+                    .unwrap()
+                    .with_no_client_auth()
+                    .with_single_cert(
+                        vec![certificate.der().clone()],
+                        key.serialize_der().try_into().unwrap(),
+                    )
+                    .unwrap();
+                TlsAcceptor::from(Arc::new(config))
+            };
+            let honest = TcpListener::bind("127.0.0.7:0").await.unwrap();
+            let port = honest.local_addr().unwrap().port();
+            let block_page = TcpListener::bind(("127.0.0.8", port)).await.unwrap();
+            for (listener, acceptor) in [(honest, acceptor(NAME)), (block_page, acceptor("block.example"))] {
+                let serve = async move {
+                    loop {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        drop(acceptor.accept(stream).await);
+                    }
+                };
+                executor.spawn(serve).detach();
+            }
+            let liar = dns(executor, [127, 0, 0, 8]).await;
+            let truthful = dns(executor, [127, 0, 0, 7]).await;
+            let with = |public: &[SocketAddr]| {
+                let options = Options {
+                    order: vec![crate::net::rung::Kind::Public],
+                    resolv_conf: "/nonexistent".into(),
+                    hosts: "/nonexistent".into(),
+                    https: vec![],
+                    tls_servers: vec![],
+                    public: public.to_vec(),
+                    private: vec!["127.0.0.7".parse().unwrap(), "127.0.0.8".parse().unwrap()],
+                    pinned: vec![],
+                };
+                Resolver::new(executor, options, &tls, last_good::Nothing)
+            };
+
+            let resolver = with(&[liar, truthful]);
+            let stream = connect_tls(&resolver, &tls, NAME, port).await.unwrap();
+            assert_eq!(stream.get_ref().0.peer_addr().unwrap().ip().to_string(), "127.0.0.7");
+            let health: HashMap<_, _> =
+                resolver.health().into_iter().map(|health| (health.server, health.condition)).collect();
+            let Condition::Lying { reason } = &health[&liar] else { panic!("{health:?}") };
+            assert!(reason.contains("127.0.0.8") && reason.contains("certificate"), "{reason}");
+            assert_eq!(health[&truthful], Condition::Good);
+
+            let error = connect_tls(&with(&[liar]), &tls, NAME, port).await.map(drop).unwrap_err();
+            let text = error.to_string();
+            for part in ["127.0.0.8", "certificate", &liar.to_string(), "check"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert!(!text.contains('\n'), "{text}");
+        });
     }
 }

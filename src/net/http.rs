@@ -1,32 +1,28 @@
-//! Blocking HTTP/1.1 for the worker thread: ureq on our resolver and our TLS.
+//! Blocking HTTP/1.1 for the worker thread: ureq on our names, our dialling and our TLS.
 //!
 //! ureq's connector and resolver interfaces are marked as unversioned, so an update of ureq may
 //! need a change here, and only here.
 
 use std::fmt;
-use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
+use futures_lite::future::poll_once;
+use futures_rustls::rustls::ClientConfig;
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::http::uri::Scheme;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as ResolveUri};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
-    TransportAdapter,
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 use ureq::{Agent, Error};
 
 use super::Resolver;
 use super::deadline::within;
-use super::resolver::LOOKUP_DEADLINE;
-use super::tls::{self, TlsError};
-
-/// Time for TCP and TLS together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::dial::{self, DIAL_DEADLINE};
 
 /// Time for one request altogether, from the look-up to the last byte of the body. It bounds how
 /// long a call can hold the worker thread. A caller may set less per request.
@@ -46,9 +42,6 @@ pub const OUTPUT_BUFFER_BYTES: usize = 8 * 1024;
 /// Longest response head that is accepted, in bytes.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// Addresses of one host that ureq has room for.
-const MAX_ADDRESSES: usize = 16;
-
 /// An HTTP client for the worker thread. Every status is a response and no redirect is followed:
 /// a portal that redirects us must be seen, not obeyed. No cookies, no compression, and proxies
 /// from the environment are ignored. How much of a body is read is the caller's to limit
@@ -65,8 +58,7 @@ pub fn agent(resolver: &Resolver, tls: &Arc<ClientConfig>) -> Agent {
         .user_agent("")
         .accept_encoding("")
         .timeout_global(Some(CALL_TIMEOUT))
-        .timeout_resolve(Some(LOOKUP_DEADLINE))
-        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_connect(Some(DIAL_DEADLINE))
         .max_idle_connections(IDLE_CONNECTIONS)
         .max_idle_connections_per_host(IDLE_CONNECTIONS)
         .max_idle_age(IDLE_TIMEOUT)
@@ -74,103 +66,202 @@ pub fn agent(resolver: &Resolver, tls: &Arc<ClientConfig>) -> Agent {
         .output_buffer_size(OUTPUT_BUFFER_BYTES)
         .max_response_header_size(MAX_HEAD_BYTES)
         .build();
-    let connector = ().chain(TcpConnector::default()).chain(SharedTls(tls.clone()));
-    Agent::with_parts(config, connector, HostResolver(resolver.clone()))
+    let dialler = Dialler { resolver: resolver.clone(), tls: tls.clone() };
+    Agent::with_parts(config, dialler, NoLookUp)
 }
 
-struct HostResolver(Resolver);
+/// Leaves the look-up to the [`Dialler`], who asks again when the addresses are no good.
+#[derive(Debug)]
+struct NoLookUp;
 
-impl fmt::Debug for HostResolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HostResolver")
+impl ResolveUri for NoLookUp {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let mut nowhere = self.empty();
+        // ureq wants at least one.
+        nowhere.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        Ok(nowhere)
     }
 }
 
-impl ResolveUri for HostResolver {
-    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let host = uri.host().ok_or_else(|| Error::BadUri("no host".into()))?;
-        let port = match uri.port_u16() {
-            Some(port) => port,
-            None if uri.scheme() == Some(&Scheme::HTTPS) => 443,
-            None => 80,
+/// Connects as everything here does ([`dial`]): names, several addresses at once, TLS as the proof.
+struct Dialler {
+    resolver: Resolver,
+    tls: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Dialler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialler")
+    }
+}
+
+impl Connector for Dialler {
+    type Out = Connection;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Connection>, Error> {
+        let tls = details.needs_tls();
+        let host = details.uri.host().ok_or_else(|| Error::BadUri("no host".into()))?;
+        let port = details.uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let dialled = async {
+            let stream: Box<dyn Stream> = if tls {
+                Box::new(dial::connect_tls(&self.resolver, &self.tls, host, port).await?)
+            } else {
+                Box::new(dial::connect(&self.resolver, host, port).await?)
+            };
+            Ok(stream)
         };
-        let addresses = smol::block_on(within(*timeout.after, self.0.lookup(host)))
-            .ok_or(Error::Timeout(timeout.reason))?
-            .map_err(|e| Error::Other(Box::new(e)))?;
-        let mut resolved = self.empty();
-        for address in addresses.into_iter().take(MAX_ADDRESSES) {
-            resolved.push(SocketAddr::new(address, port));
-        }
-        Ok(resolved)
-    }
-}
-
-/// TLS with the process's one configuration; ureq's own connector would build a second one, and
-/// could not combine Mozilla's roots with a file.
-struct SharedTls(Arc<ClientConfig>);
-
-impl fmt::Debug for SharedTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SharedTls")
-    }
-}
-
-impl<In: Transport> Connector<In> for SharedTls {
-    type Out = Either<In, TlsTransport>;
-
-    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        let Some(transport) = chained else { return Ok(None) };
-        if !details.needs_tls() || transport.is_tls() {
-            return Ok(Some(Either::A(transport)));
-        }
-        let host = details.uri.host().unwrap_or_default();
-        let name = tls::server_name(host).map_err(|e| Error::Other(Box::new(e)))?;
-        let mut connection = ClientConnection::new(self.0.clone(), name)?;
-        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
-        socket.set_timeout(details.timeout);
-        connection.complete_io(&mut socket).map_err(|source| {
-            Error::Other(Box::new(TlsError::Handshake { host: host.to_owned(), source }))
-        })?;
+        let stream = smol::block_on(within(*details.timeout.after, Box::pin(dialled)))
+            .ok_or(Error::Timeout(details.timeout.reason))?
+            .map_err(|error: dial::DialError| Error::Other(Box::new(error)))?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(connection, socket) })))
+        Ok(Some(Connection { buffers, stream, tls }))
     }
 }
 
-struct TlsTransport {
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
+/// A connection on which the worker thread waits.
+struct Connection {
     buffers: LazyBuffers,
-    stream: StreamOwned<ClientConnection, TransportAdapter>,
+    stream: Box<dyn Stream>,
+    tls: bool,
 }
 
-impl fmt::Debug for TlsTransport {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsTransport")
+        f.write_str("Connection")
     }
 }
 
-impl Transport for TlsTransport {
+impl Transport for Connection {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.sock.set_timeout(timeout);
-        self.stream.write_all(&self.buffers.output()[..amount])?;
-        Ok(())
+        let output = &self.buffers.output()[..amount];
+        let sent = async {
+            self.stream.write_all(output).await?;
+            self.stream.flush().await
+        };
+        wait(timeout, sent)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.stream.sock.set_timeout(timeout);
-        let read = self.stream.read(self.buffers.input_append_buf())?;
+        let read = wait(timeout, self.stream.read(self.buffers.input_append_buf()))?;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }
 
+    /// Between two requests nothing is to be read, so anything else than waiting is the end.
     fn is_open(&mut self) -> bool {
-        self.stream.sock.get_mut().is_open()
+        let mut byte = [0];
+        smol::block_on(poll_once(self.stream.read(&mut byte))).is_none()
     }
 
     fn is_tls(&self) -> bool {
-        true
+        self.tls
+    }
+}
+
+fn wait<T>(timeout: NextTimeout, work: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
+    let done = smol::block_on(within(*timeout.after, work));
+    Ok(done.ok_or(Error::Timeout(timeout.reason))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::resolver::last_good::{LastGood, Proof};
+    use crate::net::resolver::{Options, Resolver};
+    use crate::net::rung::Kind;
+    use crate::net::tls;
+    use crate::worker;
+    use futures_rustls::TlsAcceptor;
+    use futures_rustls::rustls::ServerConfig;
+    use futures_rustls::rustls::crypto::ring;
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+    use smol::net::TcpListener;
+    use std::sync::Mutex;
+
+    struct Proofs(Arc<Mutex<Vec<Proof>>>);
+
+    impl LastGood for Proofs {
+        fn load(&self) -> Vec<Proof> {
+            let address = Ipv4Addr::LOCALHOST.into();
+            vec![Proof { host: "base.example.com".into(), address, source: "system".into() }]
+        }
+
+        fn keep(&self, proof: &Proof) {
+            self.0.lock().unwrap().push(proof.clone());
+        }
+    }
+
+    #[test]
+    fn requests_use_what_was_good_once_prove_it_again_and_share_a_connection() {
+        let executor = crate::executor::new();
+        let issuer =
+            CertifiedIssuer::self_signed(CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap())
+                .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, issuer.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["base.example.com".to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let serve = async move {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                for _ in 0..2 {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).await.unwrap();
+                        head.push(byte[0]);
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            };
+            executor.spawn(serve).detach();
+            let tls = tls::client_config(Some(&file)).unwrap();
+            let proofs = Arc::<Mutex<Vec<Proof>>>::default();
+            // DNS is dead: nobody listens there.
+            let options = Options {
+                order: vec![Kind::Public],
+                resolv_conf: "/nonexistent".into(),
+                hosts: "/nonexistent".into(),
+                https: vec![],
+                tls_servers: vec![],
+                public: vec![([127, 0, 0, 1], 1).into()],
+                private: vec![],
+                pinned: vec![],
+            };
+            let agent = agent(&Resolver::new(executor, options, &tls, Proofs(proofs.clone())), &tls);
+            for _ in 0..2 {
+                let (agent, url) = (agent.clone(), format!("https://base.example.com:{port}/"));
+                let body = worker::run(move || agent.get(url).call()?.into_body().read_to_string()).await;
+                assert_eq!(body.unwrap().unwrap(), "ok");
+            }
+            let proofs = proofs.lock().unwrap();
+            assert_eq!(proofs.len(), 1, "one connection for both");
+            assert_eq!(proofs[0].address, Ipv4Addr::LOCALHOST);
+        };
+        let done = executor.run(within(Duration::from_secs(30), Box::pin(test)));
+        smol::block_on(done).expect("not done in time");
     }
 }

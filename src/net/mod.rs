@@ -2,8 +2,8 @@
 
 pub mod deadline;
 pub mod dial;
-mod dns_runtime;
 pub mod http;
+mod in_flight;
 pub mod kernel_changes;
 pub mod link;
 pub mod resolver;

@@ -7,9 +7,22 @@ use std::time::Duration;
 
 use smol::Task;
 use wacore::runtime::{AbortHandle, Runtime};
+use wacore::time::{TimeProvider, set_time_provider};
 
 use crate::executor::Executor;
 use crate::{clock, worker};
+
+/// Lets whatsapp-rust read the same clock as everybody else. Only the first call counts.
+pub fn share_the_clock() {
+    struct OurClock;
+    impl TimeProvider for OurClock {
+        fn now_millis(&self) -> i64 {
+            clock::unix_milliseconds()
+        }
+    }
+    // It may have been set before, by an earlier test of the same process.
+    let _ = set_time_provider(OurClock);
+}
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -39,7 +39,6 @@ use crate::executor::Executor;
 use crate::net::Resolver;
 use crate::net::deadline::within;
 use crate::net::dial::{self, DialError};
-use crate::net::tls::{self, TlsError};
 
 /// Time for a connection: name, TCP, TLS, WebSocket. Just below the 20 s after which
 /// whatsapp-rust gives up with an error that says less than ours.
@@ -84,8 +83,6 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum TransportError {
     #[error(transparent)]
     Dial(#[from] DialError),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     #[error("{url} did not become a WebSocket ({source}); check the address, and who answers in its place")]
     Upgrade { url: String, source: Box<tungstenite::Error> },
     #[error("no WebSocket to {url} within {} s; check the network", CONNECT_DEADLINE.as_secs())]
@@ -167,12 +164,15 @@ impl WebSocketFactory {
             |source| TransportError::Upgrade { url: endpoint.url().to_owned(), source: Box::new(source) };
         let mut request = endpoint.url().into_client_request().map_err(upgrade)?;
         request.headers_mut().insert(ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN));
-        let tcp = dial::connect(&self.resolver, endpoint.host(), endpoint.port()).await?;
-        let local = tcp.local_addr().ok().map(|local| local.ip());
-        let stream: Box<dyn Stream> = if endpoint.tls() {
-            Box::new(tls::handshake(&self.tls, endpoint.host(), tcp).await?)
+        let (host, port) = (endpoint.host(), endpoint.port());
+        let (stream, local): (Box<dyn Stream>, _) = if endpoint.tls() {
+            let stream = dial::connect_tls(&self.resolver, &self.tls, host, port).await?;
+            let local = stream.get_ref().0.local_addr();
+            (Box::new(stream), local)
         } else {
-            Box::new(tcp)
+            let stream = dial::connect(&self.resolver, host, port).await?;
+            let local = stream.local_addr();
+            (Box::new(stream), local)
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -181,7 +181,7 @@ impl WebSocketFactory {
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let (socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(upgrade)?;
-        Ok((socket, local))
+        Ok((socket, local.ok().map(|local| local.ip())))
     }
 }
 

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testbed::WhatsApp;
 use testbed::bot::{DatabaseCopy, copy_database};
+use testbed::{Line, WhatsApp};
 
 use super::qr_camera;
 
@@ -25,8 +25,15 @@ pub const BOT: &str = env!("CARGO_BIN_EXE_bot-kjp");
 /// A bot's command line without its arguments. What the developer's shell has set does not leak
 /// into the bot, and the bot is killed when the thread that started it ends, however it ends: a
 /// test program that is killed leaves none behind.
-pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
+pub fn command(program: impl AsRef<OsStr>, network: Option<&Path>) -> Command {
+    let mut command = match network {
+        Some(network) => {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net={}", network.display())).args(["--", "setpriv"]);
+            command
+        }
+        None => Command::new("setpriv"),
+    };
     command
         .args(["--pdeathsig", "KILL", "--"])
         .arg(program)
@@ -41,6 +48,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 pub struct Home {
     folder: TempDir,
     secrets: Vec<(String, String)>,
+    /// The network namespace that its bots run in, if it is not this process's.
+    network: Option<PathBuf>,
 }
 
 impl Home {
@@ -51,22 +60,35 @@ impl Home {
 
     /// The same with further lines of configuration.
     pub fn with(server: &WhatsApp, more: &str) -> Self {
+        Self::at(&server.url(), more)
+    }
+
+    /// A fresh folder on a line of its own, whose bot dials what every bot dials.
+    pub fn on(line: &Line, more: &str) -> Self {
+        let home = Self::at("wss://web.whatsapp.com/ws/chat", more);
+        Self { network: Some(line.home().path()), ..home }
+    }
+
+    fn at(url: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Many bots live beside each other here, and some are started more often than any bot would be.
         let mut more = more.to_owned();
-        for (section, key) in [("connection", "attempts_per_hour = 3600"), ("health", "listen = \"off\"")] {
+        for (section, key) in [
+            ("connection", "attempts_per_hour = 3600"),
+            ("health", "listen = \"off\""),
+            ("log", "level = \"debug\""),
+        ] {
             if !more.contains(&format!("[{section}]")) {
                 more.push_str(&format!("\n[{section}]\n{key}\n"));
             }
         }
         let config = format!(
             "[data]\nfolder = {data:?}\n\n[whatsapp]\nurl = {url:?}\n\n\
-             [outbox]\nper_chat_per_second = 100\ntotal_per_second = 100\n\n[log]\nlevel = \"debug\"\n{more}",
+             [outbox]\nper_chat_per_second = 100\ntotal_per_second = 100\n\n{more}",
             data = folder.path().display().to_string(),
-            url = server.url(),
         );
         std::fs::write(folder.path().join("config.toml"), config).expect("the configuration is written");
-        Self { folder, secrets: Vec::new() }
+        Self { folder, secrets: Vec::new(), network: None }
     }
 
     pub fn secret(&mut self, name: &str, value: &str) {
@@ -77,8 +99,15 @@ impl Home {
         self.folder.path()
     }
 
+    /// Further lines of configuration, for the bots that start after this.
+    pub fn add_to_config(&self, lines: &str) {
+        let file = self.path().join("config.toml");
+        let config = std::fs::read_to_string(&file).expect("the configuration");
+        std::fs::write(file, config + lines).expect("the configuration is written");
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = command(BOT);
+        let mut command = command(BOT, self.network.as_deref());
         command
             .args(arguments)
             .arg("--config")
@@ -244,6 +273,17 @@ impl Bot {
             .expect("the bot runs");
         let line = status.lines().find(|line| line.starts_with(key)).expect(key);
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect(key)
+    }
+
+    /// Processor time that it has used, in user mode and in the kernel.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the bot runs");
+        // The name in brackets may hold anything; the fields are counted from behind it (proc(5)).
+        let fields = stat.rsplit_once(')').expect("a name").1;
+        let ticks =
+            |n: usize| fields.split_whitespace().nth(n).and_then(|n| n.parse::<u64>().ok()).expect("ticks");
+        // USER_HZ is 100 on every Linux.
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
     /// SIGTERM; returns how it ended and how long that took.

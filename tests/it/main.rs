@@ -7,6 +7,8 @@ mod disorder;
 mod ends;
 mod guest;
 mod kill;
+mod line;
+mod line_scene;
 mod main_job;
 mod pairing;
 mod qr_camera;

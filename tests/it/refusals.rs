@@ -99,7 +99,7 @@ fn with_config(text: &str) -> (i32, String) {
 }
 
 fn run(arguments: &[&str]) -> (i32, String) {
-    let mut command = command(BOT);
+    let mut command = command(BOT, None);
     command.args(arguments);
     refused(Bot::start(command))
 }

@@ -19,7 +19,7 @@ fn the_shipped_build_refuses_the_test_bed() {
     };
     let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
     let home = Home::new(&server);
-    let mut command = command(shipped);
+    let mut command = command(shipped, None);
     command.args(["pair", "--config"]).arg(home.path().join("config.toml"));
     let bot = Bot::start(command);
     bot.wait_for("certificate error", |lines| {

@@ -1,6 +1,8 @@
 use super::*;
 use std::net::Ipv4Addr;
 
+use crate::net::tls;
+
 use async_tungstenite::tungstenite::handshake::server::{Request, Response};
 use async_tungstenite::{accept_async, accept_hdr_async};
 use futures_lite::future::{poll_once, yield_now, zip};
@@ -162,8 +164,11 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
             };
             let serving = executor.spawn(serve);
             let error = factory.open().await.map(drop).unwrap_err();
-            let TransportError::Tls(TlsError::Handshake { host, .. }) = &error else { panic!("{error}") };
+            let TransportError::Dial(DialError::Unreachable { host, tried, .. }) = &error else {
+                panic!("{error}")
+            };
             assert_eq!(host, "localhost");
+            assert!(tried.contains("no TLS for the name") && tried.contains("certificate"), "{tried}");
             serving.await;
         }
     });

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use futures_rustls::rustls::crypto::ring;
@@ -10,6 +11,9 @@ use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use futures_rustls::{TlsAcceptor, TlsConnector};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+/// How many there were.
+static AUTHORITIES: AtomicU64 = AtomicU64::new(0);
 
 /// An authority; clones are the same one.
 #[derive(Clone)]
@@ -29,7 +33,9 @@ impl Authority {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        parameters.distinguished_name.push(DnType::CommonName, "test bed");
+        // Two authorities of one name would be told apart by their signatures alone.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        parameters.distinguished_name.push(DnType::CommonName, format!("test bed {number}"));
         let certificate = parameters.self_signed(&key).context("signing the authority")?;
         let pem = certificate.pem();
         let issuer = Issuer::new(parameters, key);

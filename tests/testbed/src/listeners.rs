@@ -48,7 +48,8 @@ impl Listeners {
     pub fn start(name: &str, endpoints: Vec<Open>) -> anyhow::Result<Listeners> {
         let count = endpoints.len();
         let (orders, inbox) = async_channel::bounded(1);
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || supervise(endpoints, &inbox))?;
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(move || supervise(endpoints, &inbox))?;
         let listeners = Listeners { orders: Some(orders), thread: Some(thread) };
         listeners.listen_on(vec![true; count])?;
         Ok(listeners)

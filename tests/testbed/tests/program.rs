@@ -1,8 +1,9 @@
 //! `testbed` as a program: what a shell script sees of it, and that nothing stays behind.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -197,4 +198,91 @@ fn a_supabase_project_leaves_nothing_behind_however_it_ends() {
         assert!(!Path::new(data).exists(), "{data} is left behind");
         assert!(TcpStream::connect(&address).is_err());
     }
+}
+
+/// A program that serves, ready, and what its line says.
+fn serving(arguments: &[&str], log: &Path) -> (Program, BTreeMap<String, String>) {
+    let mut program = Program::start(arguments, log);
+    let line = program.line();
+    let pairs = line.split(' ').filter_map(|pair| pair.split_once('='));
+    let says = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (program, says)
+}
+
+/// The last four bytes of the answer to a question for the address of `a.example`.
+fn ask_dns(server: &str) -> Option<[u8; 4]> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Id 7, recursion desired, one question: A, IN (RFC 1035 §4.1).
+    let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x07example\0\0\x01\0\x01";
+    socket.send_to(question, server).unwrap();
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).unwrap();
+    let records = u16::from_be_bytes([answer[6], answer[7]]);
+    (records > 0).then(|| answer[length - 4..length].try_into().unwrap())
+}
+
+#[test]
+fn a_dns_server_and_a_proxy_are_run_and_driven_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let host = "a.example=157.240.0.60,10.0.0.1";
+    let arguments = ["dns", "--host", host, "--state", state.to_str().unwrap()];
+    let (mut dns, says) = serving(&arguments, &folder.path().join("dns.log"));
+    let names: Vec<&str> = says.keys().map(String::as_str).collect();
+    assert_eq!(names, ["control", "dns", "dns_https", "dns_tls"]);
+    for (name, value) in &says {
+        assert_eq!(fs::read_to_string(state.join(name)).unwrap().trim_end(), value);
+    }
+    assert!(fs::read_to_string(state.join("ca.pem")).unwrap().starts_with("-----BEGIN CERTIFICATE"));
+    assert_eq!(ask_dns(&says["dns"]), Some([10, 0, 0, 1]));
+    let mut control = BufReader::new(TcpStream::connect(&says["control"]).unwrap());
+    let lie = json!({ "kind": "lie", "addresses": ["192.168.1.1"] });
+    ask(
+        &mut control,
+        &json!({ "do": "dns_fault", "fault": lie, "scope": { "transport": "udp" }, "times": 1 }),
+    );
+    assert_eq!(ask_dns(&says["dns"]), Some([192, 168, 1, 1]));
+    ask(&mut control, &json!({ "do": "dns_forget", "host": "a.example" }));
+    assert_eq!(ask_dns(&says["dns"]), None);
+    let queries = ask(&mut control, &json!({ "do": "dns_wait_queries", "count": 3, "name": "a.example" }));
+    assert_eq!(queries["count"], 3);
+
+    // The proxy stands in front of the control port.
+    let (mut proxy, before) = serving(&["proxy", "--to", &says["control"]], &folder.path().join("proxy.log"));
+    let mut through = BufReader::new(TcpStream::connect(&before["proxy"]).unwrap());
+    assert_eq!(ask(&mut through, &json!({ "do": "status" }))["dns"]["queries"], 3);
+    let mut faults = BufReader::new(TcpStream::connect(&before["control"]).unwrap());
+    ask(&mut faults, &json!({ "do": "proxy_fault", "fault": { "kind": "refuse" } }));
+    assert!(TcpStream::connect(&before["proxy"]).is_err());
+    ask(&mut through, &json!({ "do": "status" }));
+    ask(&mut faults, &json!({ "do": "proxy_fault", "fault": { "kind": "cut" }, "whom": "open" }));
+    assert_eq!(through.read(&mut [0]).unwrap(), 0);
+    ask(&mut faults, &json!({ "do": "proxy_clear_faults" }));
+    TcpStream::connect(&before["proxy"]).unwrap();
+    assert_eq!(ask(&mut faults, &json!({ "do": "status" }))["proxy"]["accepted"], 2);
+
+    for program in [&mut dns, &mut proxy] {
+        program.end_by(SIGTERM);
+    }
+}
+
+#[test]
+fn one_program_runs_all_servers_behind_one_control_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["whatsapp", "--tls", "--dns", "--proxy"];
+    let (_program, says) = serving(&arguments, &folder.path().join("log"));
+    let mut control = BufReader::new(TcpStream::connect(&says["control"]).unwrap());
+    let status = ask(&mut control, &json!({ "do": "status" }));
+    assert_eq!(status["url"], says["url"]);
+    assert_eq!(status["proxy"]["address"], says["proxy"]);
+    assert_eq!(status["dns"]["udp"]["addresses"], json!([says["dns"]]));
+    assert_eq!(status["connections"], 0);
+
+    let mut through = TcpStream::connect(&says["proxy"]).unwrap();
+    write!(through, "GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    through.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ready\n"), "{answer}");
+    assert_eq!(ask(&mut control, &json!({ "do": "status" }))["connections"], 1);
 }

@@ -90,7 +90,9 @@ pub enum Fault {
     /// No answer ever; a connection stays open.
     Silence,
     /// The answer comes this much later.
-    Delay { ms: u64 },
+    Delay {
+        ms: u64,
+    },
     /// These addresses, perhaps behind an alias, as a censor or a captive portal answers.
     Lie {
         addresses: Vec<IpAddr>,
@@ -111,9 +113,13 @@ pub enum Fault {
     /// Bytes that are no DNS message.
     Garbage,
     /// Loses this many of a hundred questions, by the dice of [`super::Options::seed`].
-    Drop { percent: u8 },
+    Drop {
+        percent: u8,
+    },
     /// HTTPS: this status and no DNS message.
-    HttpStatus { status: u16 },
+    HttpStatus {
+        status: u16,
+    },
     /// Does not listen: connections are refused, datagrams come back as unreachable. What is open is
     /// cut. On everything it is a server that died; it comes back on the same addresses.
     Refuse,
@@ -130,10 +136,7 @@ pub enum Fault {
 impl Fault {
     /// Whether it concerns sockets and connections, which know no name yet.
     fn is_of_connections(&self) -> bool {
-        matches!(
-            self,
-            Fault::Refuse | Fault::Stall | Fault::Cut | Fault::WrongAuthority | Fault::WrongName
-        )
+        matches!(self, Fault::Refuse | Fault::Stall | Fault::Cut | Fault::WrongAuthority | Fault::WrongName)
     }
 }
 
@@ -187,9 +190,10 @@ impl Faults {
 
     /// Whether an endpoint shall listen.
     pub fn listens(&self, transport: Transport, server: IpAddr) -> bool {
-        !self.active.iter().any(|active| {
-            active.fault == Fault::Refuse && active.scope.covers(transport, server, None)
-        })
+        !self
+            .active
+            .iter()
+            .any(|active| active.fault == Fault::Refuse && active.scope.covers(transport, server, None))
     }
 
     /// What happens to a new connection: the newest fault of its kind.
@@ -297,7 +301,8 @@ mod tests {
     #[test]
     fn a_fault_is_written_as_the_control_port_s_documentation_says() {
         let fault: Fault =
-            serde_json::from_str(r#"{"kind":"lie","addresses":["10.0.0.1"],"alias":"blocked.example"}"#).unwrap();
+            serde_json::from_str(r#"{"kind":"lie","addresses":["10.0.0.1"],"alias":"blocked.example"}"#)
+                .unwrap();
         assert!(matches!(fault, Fault::Lie { ttl: None, .. }));
         assert!(serde_json::from_str::<Fault>(r#"{"kind":"drop"}"#).is_err());
         let scope: Scope = serde_json::from_str(r#"{"transport":"https","server":"1.1.1.1"}"#).unwrap();

@@ -32,10 +32,9 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<Optio
         (_, path) if path != PATH => Err(404),
         ("POST", _) if request.header("content-type") == Some(MESSAGE) => Ok(body),
         ("POST", _) => Err(415),
-        ("GET", _) => request
-            .parameter("dns")
-            .and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok())
-            .ok_or(400),
+        ("GET", _) => {
+            request.parameter("dns").and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).ok_or(400)
+        }
         _ => Err(405),
     };
     Ok(Some(Question { message, last }))

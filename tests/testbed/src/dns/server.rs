@@ -144,9 +144,10 @@ impl DnsServer {
             open.push(tcp_endpoint(shared.clone(), Transport::Tcp, tcp));
         }
         let encrypted = [(Transport::Tls, options.tls), (Transport::Https, options.https)];
-        for (transport, address) in encrypted.into_iter().flat_map(|(transport, addresses)| {
-            addresses.into_iter().map(move |address| (transport, address))
-        }) {
+        for (transport, address) in encrypted
+            .into_iter()
+            .flat_map(|(transport, addresses)| addresses.into_iter().map(move |address| (transport, address)))
+        {
             let door = TcpDoor::bind(address)?;
             endpoints.push((transport, door.address()));
             open.push(tcp_endpoint(shared.clone(), transport, door));
@@ -334,7 +335,10 @@ impl Certificates {
 
 /// What goes back.
 enum Reply {
-    Message { bytes: Vec<u8>, from_another_port: bool },
+    Message {
+        bytes: Vec<u8>,
+        from_another_port: bool,
+    },
     /// HTTPS alone.
     Status(u16),
     Nothing,
@@ -415,7 +419,12 @@ fn udp_endpoint(shared: Arc<Shared>, mut door: UdpDoor) -> Open {
     })
 }
 
-async fn serve_udp(shared: Arc<Shared>, address: SocketAddr, socket: Arc<Async<UdpSocket>>, spawner: Spawner) {
+async fn serve_udp(
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    socket: Arc<Async<UdpSocket>>,
+    spawner: Spawner,
+) {
     let running = Running::default();
     let mut datagram = [0; MAX_QUESTION];
     loop {

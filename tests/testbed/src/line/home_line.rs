@@ -250,7 +250,8 @@ impl Line {
     /// When it cannot be written.
     pub fn resolv_conf(&self, text: &str) -> Result<PathBuf> {
         // Whoever reads it sees the old one or the new one, never a half.
-        let (path, new) = (self.folder.path().join("resolv.conf"), self.folder.path().join("resolv.conf.new"));
+        let (path, new) =
+            (self.folder.path().join("resolv.conf"), self.folder.path().join("resolv.conf.new"));
         fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).context("writing resolv.conf")?;
         Ok(path)
     }

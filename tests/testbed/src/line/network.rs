@@ -50,7 +50,9 @@ impl Network {
         let ended = child.wait_with_output()?;
         if entered.is_err() || !ended.status.success() {
             let why = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-            bail!("the kernel gives no network namespace (is this a container without CAP_SYS_ADMIN?): {why}");
+            bail!(
+                "the kernel gives no network namespace (is this a container without CAP_SYS_ADMIN?): {why}"
+            );
         }
         let network = Network(Arc::new(file.with_context(|| format!("opening {path}"))?));
         network.run("ip", &["link", "set", "lo", "up"])?;
@@ -79,7 +81,10 @@ impl Network {
             Ok(act())
         };
         let joined = std::thread::scope(|scope| {
-            std::thread::Builder::new().name("in-a-network".into()).spawn_scoped(scope, inside).map(|it| it.join())
+            std::thread::Builder::new()
+                .name("in-a-network".into())
+                .spawn_scoped(scope, inside)
+                .map(|it| it.join())
         });
         match joined.context("starting a thread")? {
             Ok(outcome) => outcome,

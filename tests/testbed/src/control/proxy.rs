@@ -1,0 +1,32 @@
+//! Commands to the TCP proxy.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::proxy::{Fault, Proxy, Whom};
+
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    ProxyFault {
+        fault: Fault,
+        #[serde(default)]
+        whom: Whom,
+    },
+    ProxyClearFaults,
+}
+
+/// The proxy's part of `status`.
+pub fn status(proxy: &Proxy) -> Value {
+    let mut status = json!(proxy.counts());
+    status["address"] = json!(proxy.address());
+    status
+}
+
+pub fn perform(proxy: &Proxy, command: Command) -> anyhow::Result<Value> {
+    match command {
+        Command::ProxyFault { fault, whom } => proxy.set_fault(whom, &fault)?,
+        Command::ProxyClearFaults => proxy.clear_faults()?,
+    }
+    Ok(json!({}))
+}
