@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -78,25 +78,37 @@ impl Home {
         Ok(Self { line, server, wire, names: Names { resolv_conf, ca_file }, dns })
     }
 
-    /// Begins an outage, which costs the account its connection. Gives the moment.
+    /// Begins an outage, which costs the account its connection. A dead DNS server takes so long to
+    /// say so. Gives the moment.
     ///
     /// # Errors
     /// When a fault cannot be put there.
-    pub fn fail(&self, scenario: Scenario, dead: DeadDns, number: &str) -> Result<Instant> {
+    pub fn fail(&self, scenario: Scenario, dead: DeadDns, delay: Duration, number: &str) -> Result<Instant> {
+        let fault = match dead {
+            DeadDns::Nxdomain => dns::Fault::Nxdomain,
+            DeadDns::Silence => dns::Fault::Silence,
+        };
+        let ms = u64::try_from(delay.as_millis())?;
+        let kill = |server: &DnsServer| {
+            server.set_fault(Scope::everywhere(), fault.clone())?;
+            server.set_fault(Scope::everywhere(), dns::Fault::Delay { ms })
+        };
+        let [router, resolvers] = &self.dns;
         match scenario {
             Scenario::Dns => {
-                for server in &self.dns {
-                    let fault = match dead {
-                        DeadDns::Nxdomain => dns::Fault::Nxdomain,
-                        DeadDns::Silence => dns::Fault::Silence,
-                    };
-                    server.set_fault(Scope::everywhere(), fault)?;
+                kill(router)?;
+                kill(resolvers)?;
+            }
+            Scenario::Wan => {
+                kill(router)?;
+                for host in RESOLVERS.into_iter().chain([WHATSAPP.into()]) {
+                    self.line.swallow_host(host)?;
                 }
             }
             Scenario::Line => self.line.black_hole(true)?,
         }
-        // Last, so that nobody comes back through the gap. Through a line that is dead already the
-        // bot hears nothing of it, as in life.
+        // Last, so that nobody comes back through the gap. Through a line that is dead in both
+        // directions the bot hears nothing of it, as in life.
         let moment = Instant::now();
         self.server.fault_on(number, Fault::Drop)?;
         Ok(moment)

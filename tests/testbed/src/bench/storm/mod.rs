@@ -29,19 +29,23 @@ use report::{Endured, Plan, Report};
 const HELP: &str = "\
 Puts bot-kjp and a minimal Baileys bot through the same outages, in one run. Needs root.
 
-testbed bench storm --bot PATH [--scenario dns|line] [--dns nxdomain|silence] [--outage SECONDS]
-                    [--registrations N] [--customers N] [--baileys-wait MS]
+testbed bench storm --bot PATH [--scenario dns|wan|line] [--dns nxdomain|silence] [--outage SECONDS]
+                    [--dns-delay MS] [--registrations N] [--customers N] [--baileys-wait MS]
                     [--only bot-kjp|baileys] [--folder DIR] [--json]
 
   --bot PATH          bot-kjp, built with --release --features danger-accept-test-bed
-  --scenario NAME     one of the two (default: both, one after the other)
-                      dns   WhatsApp cuts the connection, and no DNS server knows its name;
-                            WhatsApp itself can be reached all the time
+  --scenario NAME     one of the three (default: all, one after the other)
+                      dns   WhatsApp cuts the connection, and DNS is dead everywhere; WhatsApp
+                            itself can be reached all the time
+                      wan   WhatsApp cuts the connection, and DNS is dead at the router; nothing
+                            gets to WhatsApp or to any other DNS server
                       line  all packets vanish, to the router and beyond; WhatsApp takes the
                             connection for lost
-  --dns KIND          how DNS is dead in the first (default nxdomain, as in the old bot's outage)
-                      nxdomain  every server says that there is no such name
-                      silence   no server ever answers
+  --dns KIND          how DNS is dead in the first two (default nxdomain, as in the old bot's outage)
+                      nxdomain  a server says that there is no such name
+                      silence   it never answers
+  --dns-delay MS      how long a dead server takes to say so (default 20, at most 1000); a bot that
+                      tries again at once does so the more often the faster it is
   --outage SECONDS    how long (default 300, 60 to 3600)
   --registrations N   people that customers register during each outage (default 20, at most 1000)
   --customers N       customers who write them (default 5, at most 140)
@@ -60,6 +64,13 @@ const SHORTEST_OUTAGE: Duration = Duration::from_secs(2 * ANSWERS_LIVE as u64);
 /// bot-kjp remembers its tries for an hour, which is where they are counted.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(3600);
 
+/// A round trip from a home to the provider's resolver, assumed. Without it a server on this machine
+/// answers in a fraction of a millisecond, as no resolver does.
+const DNS_DELAY: Duration = Duration::from_millis(20);
+
+/// Longer takes no resolver whose answer is of use: getaddrinfo(3) asks again after 5 s.
+const LONGEST_DNS_DELAY: Duration = Duration::from_secs(1);
+
 /// Each is looked for again and again on the screen that it shall be answered on.
 const MAX_REGISTRATIONS: usize = 1000;
 
@@ -71,15 +82,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 #[serde(rename_all = "lowercase")]
 enum Scenario {
     Dns,
+    Wan,
     Line,
 }
 
 impl Scenario {
-    const ALL: [Self; 2] = [Self::Dns, Self::Line];
+    const ALL: [Self; 3] = [Self::Dns, Self::Wan, Self::Line];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Dns => "dns",
+            Self::Wan => "wan",
             Self::Line => "line",
         }
     }
@@ -98,6 +111,7 @@ struct Arguments {
     bot: Option<PathBuf>,
     scenarios: Vec<Scenario>,
     dns: DeadDns,
+    dns_delay: Duration,
     outage: Duration,
     registrations: usize,
     customers: usize,
@@ -124,6 +138,7 @@ pub(super) fn run(arguments: lexopt::Parser) -> Result<()> {
     let failed = failed.join(" and ");
     let plan = Plan {
         dns: arguments.dns,
+        dns_delay_ms: arguments.dns_delay.as_millis(),
         outage_seconds: arguments.outage.as_secs(),
         customers: arguments.customers,
         baileys_wait_ms: arguments.baileys_wait.as_millis(),
@@ -143,6 +158,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
         bot: None,
         scenarios: Scenario::ALL.to_vec(),
         dns: DeadDns::Nxdomain,
+        dns_delay: DNS_DELAY,
         outage: OUTAGE,
         registrations: 20,
         customers: 5,
@@ -157,8 +173,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
             Long("scenario") => {
                 arguments.scenarios = vec![match parser.value()?.string()?.as_str() {
                     "dns" => Scenario::Dns,
+                    "wan" => Scenario::Wan,
                     "line" => Scenario::Line,
-                    other => bail!("--scenario {other}: neither dns nor line"),
+                    other => bail!("--scenario {other}: neither dns nor wan nor line"),
                 }];
             }
             Long("dns") => {
@@ -168,6 +185,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
                     other => bail!("--dns {other}: neither nxdomain nor silence"),
                 };
             }
+            Long("dns-delay") => arguments.dns_delay = Duration::from_millis(parser.value()?.parse()?),
             Long("outage") => arguments.outage = Duration::from_secs(parser.value()?.parse()?),
             Long("registrations") => arguments.registrations = parser.value()?.parse()?,
             Long("customers") => arguments.customers = parser.value()?.parse()?,
@@ -179,7 +197,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
             other => bail!("{}\n\n{HELP}", other.unexpected()),
         }
     }
-    let Arguments { outage, registrations, customers, baileys_wait, .. } = arguments;
+    let Arguments { dns_delay, outage, registrations, customers, baileys_wait, .. } = arguments;
+    ensure!(
+        dns_delay <= LONGEST_DNS_DELAY,
+        "--dns-delay must be at most {} milliseconds",
+        LONGEST_DNS_DELAY.as_millis()
+    );
     ensure!(
         (SHORTEST_OUTAGE..=LONGEST_OUTAGE).contains(&outage),
         "--outage must be {} to {} seconds",
@@ -249,6 +272,7 @@ fn endure(
         home: &home,
         scenario,
         dns: arguments.dns,
+        dns_delay: arguments.dns_delay,
         outage: arguments.outage,
         registrations: arguments.registrations,
         customers: arguments.customers,
@@ -276,13 +300,14 @@ mod tests {
     fn every_option_is_understood() {
         let defaults = parsed(&[]).unwrap().unwrap();
         assert_eq!((defaults.scenarios.as_slice(), defaults.outage), (&Scenario::ALL[..], OUTAGE));
-        let words = "--scenario line --dns silence --outage 600 --registrations 50 --customers 7 \
+        let words = "--scenario line --dns silence --dns-delay 5 --outage 600 --registrations 50 --customers 7 \
                      --baileys-wait 1000 --only baileys --folder /x --bot /y --json";
         let words: Vec<&str> = words.split_whitespace().collect();
         let expected = Arguments {
             bot: Some("/y".into()),
             scenarios: vec![Scenario::Line],
             dns: DeadDns::Silence,
+            dns_delay: Duration::from_millis(5),
             outage: Duration::from_secs(600),
             registrations: 50,
             customers: 7,
@@ -298,6 +323,7 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_refused() {
         for words in [
+            "--dns-delay 1001",
             "--outage 59",
             "--outage 3601",
             "--outage soon",

@@ -31,6 +31,7 @@ pub struct Ordeal<'a> {
     pub home: &'a Home,
     pub scenario: Scenario,
     pub dns: DeadDns,
+    pub dns_delay: Duration,
     pub outage: Duration,
     pub registrations: usize,
     pub customers: usize,
@@ -167,10 +168,10 @@ impl Ordeal<'_> {
             logins: home.server.logins(number)?,
             online: None,
             last: start,
-            ended: false,
+            ended: None,
         };
         progress(&format!("{name}, outage {}: {} s", self.scenario.name(), self.outage.as_secs()));
-        let cut = home.fail(self.scenario, self.dns, number)?;
+        let cut = home.fail(self.scenario, self.dns, self.dns_delay, number)?;
         watch.through_the_outage(cut)?;
         let at_the_end = watch.last;
         let after = self.counts(&mut watch.runner, &at_the_end)?;
@@ -178,12 +179,12 @@ impl Ordeal<'_> {
         let healed = home.heal()?;
         progress(&format!("{name}, outage {}: is over", self.scenario.name()));
         watch.until_all_is_well(healed + RECOVERY)?;
-        if !watch.ended {
+        if watch.ended.is_none() {
             interrupt::pause(SETTLE)?;
             watch.look()?;
         }
         let stored = watch.stored()?;
-        if watch.ended {
+        if watch.ended.is_some() {
             progress(&format!("{name} ended by itself{}", watch.runner.log()));
         }
 
@@ -220,7 +221,7 @@ impl Ordeal<'_> {
                 stored,
                 last_answer_after_healing_seconds: last_answer.map(since_healing),
             },
-            ended_by_itself: watch.ended,
+            ended_after_cut_seconds: watch.ended.map(|ended| (ended - cut).as_secs_f64()),
         })
     }
 
@@ -259,7 +260,8 @@ struct Watch<'a> {
     online: Option<Instant>,
     /// The process when it was last looked at.
     last: Snapshot,
-    ended: bool,
+    /// When its process was first seen to be gone.
+    ended: Option<Instant>,
 }
 
 impl Watch<'_> {
@@ -279,7 +281,7 @@ impl Watch<'_> {
         loop {
             self.look()?;
             let well = self.online.is_some() && self.registered.iter().all(|one| one.answered.is_some());
-            if well || self.ended || Instant::now() >= deadline {
+            if well || self.ended.is_some() || Instant::now() >= deadline {
                 return Ok(());
             }
             interrupt::pause(LOOK)?;
@@ -301,7 +303,11 @@ impl Watch<'_> {
         self.runner.listen();
         match Snapshot::of(self.runner.pid()?) {
             Ok(snapshot) => self.last = snapshot,
-            Err(_) => self.ended = true,
+            Err(gone) if self.ended.is_none() => {
+                log::info!("no process any more: {gone:#}");
+                self.ended = Some(Instant::now());
+            }
+            Err(_) => {}
         }
         let server = &self.ordeal.home.server;
         if self.online.is_none()

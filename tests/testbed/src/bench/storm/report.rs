@@ -12,6 +12,7 @@ use super::{DeadDns, Scenario};
 #[derive(Debug, Serialize)]
 pub struct Plan {
     pub dns: DeadDns,
+    pub dns_delay_ms: u128,
     pub outage_seconds: u64,
     pub customers: usize,
     pub baileys_wait_ms: u128,
@@ -34,7 +35,8 @@ pub struct Endured {
     /// The same from the healing; 0 when it was back before.
     pub online_after_healing_seconds: Option<f64>,
     pub registrations: Registrations,
-    pub ended_by_itself: bool,
+    /// When its process ended, which nobody had asked it to; nothing starts it again.
+    pub ended_after_cut_seconds: Option<f64>,
 }
 
 /// From the cut to the healing.
@@ -64,7 +66,8 @@ impl Endured {
     /// It came back, and nothing was lost.
     pub fn is_whole(&self) -> bool {
         let Registrations { sent, answered, stored, .. } = self.registrations;
-        !self.ended_by_itself && self.online_after_cut_seconds.is_some() && answered == sent && stored == sent
+        let is_there = self.ended_after_cut_seconds.is_none() && self.online_after_cut_seconds.is_some();
+        is_there && answered == sent && stored == sent
     }
 }
 
@@ -86,34 +89,43 @@ impl Report {
 
     /// At most 100 columns.
     pub fn table(&self) -> String {
-        let Plan { dns, outage_seconds, customers, baileys_wait_ms } = &self.plan;
+        let Plan { dns, dns_delay_ms, outage_seconds, customers, baileys_wait_ms } = &self.plan;
         let dead = match dns {
-            DeadDns::Nxdomain => "every DNS server says that there is no such name",
-            DeadDns::Silence => "no DNS server answers",
+            DeadDns::Nxdomain => format!("says NXDOMAIN after {dns_delay_ms} ms"),
+            DeadDns::Silence => "never answers".to_owned(),
         };
         let mut text = format!(
             "\nStorm of {}\n  {}\n  {}\n\n\
-             Outages of {outage_seconds} s, in which {customers} customers register people. Each bot has a line of \
-             its own;\nboth outages of a kind happen at the same time on this machine.\n  \
-             dns   the connection is cut and {dead};\n        WhatsApp can be reached\n  \
-             line  no packet passes, to the router or beyond\n\
+             Outages of {outage_seconds} s, in which {customers} customers register people. Each bot has a line \
+             of its own;\nits outage is at the same time as the other bot's, on this machine. Dead DNS {dead}:\n  \
+             dns   the connection is cut and all DNS is dead; WhatsApp can be reached\n  \
+             wan   the connection is cut and the router's DNS is dead; nothing gets further than the router\n  \
+             line  no packet passes, not even to the router\n\
              The Baileys bot connects again {baileys_wait_ms} ms after a connection ended.\n\n",
             self.date,
             self.machine,
             self.versions.join("\n  "),
         );
         text.push_str(&self.row("outage", &|endured| endured.scenario.name().to_owned()));
-        text.push_str(&self.row("", &|endured| endured.bot.to_owned()));
+        text.push_str(&self.row("", &|endured| endured.bot.split(' ').next().unwrap_or_default().to_owned()));
         for (name, shown) in ROWS {
             text.push_str(&self.row(name, &|endured| shown(endured, *outage_seconds as f64)));
+        }
+        for Endured { bot, scenario, ended_after_cut_seconds, .. } in &self.endured {
+            if let Some(seconds) = ended_after_cut_seconds {
+                let outage = scenario.name();
+                text.push_str(&format!(
+                    "{bot}, outage {outage}: its process ended by itself after {seconds:.0} s\n"
+                ));
+            }
         }
         text
     }
 
     fn row(&self, name: &str, value: &dyn Fn(&Endured) -> String) -> String {
-        let mut line = format!("  {name:<42}");
+        let mut line = format!("  {name:<38}");
         for endured in &self.endured {
-            line.push_str(&format!("{:>14}", value(endured)));
+            line.push_str(&format!("{:>10}", value(endured)));
         }
         line.push('\n');
         line
@@ -124,12 +136,12 @@ type Shown = fn(&Endured, f64) -> String;
 
 /// Name and value of each line of the table.
 const ROWS: [(&str, Shown); 20] = [
-    ("in the outage: tries, as the bot counts", |e, _| e.outage.tries.to_string()),
+    ("tries in the outage, by its own count", |e, _| e.outage.tries.to_string()),
     ("  tries per minute", |e, seconds| format!("{:.1}", e.outage.tries as f64 * 60.0 / seconds)),
     ("  packets sent", |e, _| e.outage.sent.packets.to_string()),
     ("  DNS questions sent over UDP", |e, _| e.outage.sent.dns_datagrams.to_string()),
     ("  connections to DNS tried (SYN)", |e, _| e.outage.sent.dns_syns.to_string()),
-    ("  questions for WhatsApp's name arrived", |e, _| e.outage.questions_that_arrived.to_string()),
+    ("  questions for its name that arrived", |e, _| e.outage.questions_that_arrived.to_string()),
     ("  connections to WhatsApp tried (SYN)", |e, _| e.outage.sent.whatsapp_syns.to_string()),
     ("  connections arrived at WhatsApp", |e, _| e.outage.connections_that_arrived.to_string()),
     ("  CPU time", |e, _| format!("{:.2} s", e.outage.cpu_seconds)),
@@ -187,28 +199,34 @@ mod tests {
                 stored: 20,
                 last_answer_after_healing_seconds: Some(0.0),
             },
-            ended_by_itself: false,
+            ended_after_cut_seconds: None,
         }
     }
 
     fn table(endured: Vec<Endured>) -> String {
-        let plan = Plan { dns: DeadDns::Nxdomain, outage_seconds: 300, customers: 5, baileys_wait_ms: 0 };
+        let plan = Plan {
+            dns: DeadDns::Nxdomain,
+            dns_delay_ms: 20,
+            outage_seconds: 300,
+            customers: 5,
+            baileys_wait_ms: 0,
+        };
         Report::new(plan, endured, None).table()
     }
 
     #[test]
-    fn two_outages_of_two_bots_fit_on_a_screen() {
+    fn three_outages_of_two_bots_fit_on_a_screen() {
         let bots = ["bot-kjp", "Baileys bot"];
         let all = Scenario::ALL.iter().flat_map(|scenario| bots.map(|bot| endured(bot, *scenario)));
         let table = table(all.collect());
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
         let row = |name: &str| {
             let line = table.lines().find(|line| line.trim().starts_with(name));
-            line.unwrap_or_default().split_whitespace().rev().take(4).collect::<Vec<&str>>()
+            line.unwrap_or_default().split_whitespace().rev().take(6).collect::<Vec<&str>>()
         };
-        assert_eq!(row("outage"), ["line", "line", "dns", "dns"]);
-        assert_eq!(row("tries per minute"), ["24.6"; 4]);
-        assert_eq!(row("of one core"), ["%", "0.50", "%", "0.50"]);
+        assert_eq!(row("outage"), ["line", "line", "wan", "wan", "dns", "dns"]);
+        assert_eq!(row("tries per minute"), ["24.6"; 6]);
+        assert_eq!(row("of one core"), ["%", "0.50", "%", "0.50", "%", "0.50"]);
     }
 
     #[test]
@@ -226,5 +244,13 @@ mod tests {
         forgetful.registrations.stored = 19;
         assert!(!away.is_whole() && !forgetful.is_whole());
         assert!(table(vec![away]).contains("never"));
+        let mut dead = endured("Baileys bot", Scenario::Dns);
+        dead.ended_after_cut_seconds = Some(300.0);
+        assert!(!dead.is_whole());
+        let table = table(vec![dead]);
+        assert!(
+            table.contains("Baileys bot, outage dns: its process ended by itself after 300 s"),
+            "{table}"
+        );
     }
 }

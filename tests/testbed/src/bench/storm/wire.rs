@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn counters_are_found_by_name_among_what_nft_lists() {
-        let counter = |name, packets| {
+        let counter = |name: &str, packets: u64| {
             format!(
                 r#"{{"counter": {{"family": "inet", "name": "{name}", "table": "storm", "handle": 1, "packets": {packets}, "bytes": 9}}}}"#
             )
