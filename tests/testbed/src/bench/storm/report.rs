@@ -97,9 +97,9 @@ impl Report {
         let mut text = format!(
             "\nStorm of {}\n  {}\n  {}\n\n\
              Outages of {outage_seconds} s, in which {customers} customers register people. Each bot has a line \
-             of its own;\nits outage is at the same time as the other bot's, on this machine. Dead DNS {dead}:\n  \
+             of its own\nand its outage at the same time as the other one. Dead DNS {dead}:\n  \
              dns   the connection is cut and all DNS is dead; WhatsApp can be reached\n  \
-             wan   the connection is cut and the router's DNS is dead; nothing gets further than the router\n  \
+             wan   the connection is cut and the router's DNS is dead; nothing gets beyond the router\n  \
              line  no packet passes, not even to the router\n\
              The Baileys bot connects again {baileys_wait_ms} ms after a connection ended.\n\n",
             self.date,
