@@ -12,6 +12,7 @@ use crate::cli::terminal::{Farewell, Terminal};
 use crate::clock;
 use crate::config::{Config, Network};
 use crate::executor::{self, Executor};
+use crate::ledger::process_start::{self, Start};
 use crate::ledger::{self, Database, LedgerError, OpenError};
 use crate::net::resolver::{self, Resolver};
 use crate::net::tls::TlsError;
@@ -20,6 +21,7 @@ use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::supabase::client::{Client, ClientError};
 use crate::supabase::sync::{self, Sync, SyncStatus};
+use crate::watch::{self, Watch};
 use crate::whatsapp::activity::Activity;
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
@@ -106,6 +108,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let activity = Activity::default();
     let connection = Connection::new(link.clone(), activity.clone(), notices);
     let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone(), activity.clone());
+    let waiting = deliveries.clone();
 
     let reception = Reception {
         database: database.clone(),
@@ -118,19 +121,22 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let outbox = Outbox {
         database: database.clone(),
         connection: connection.clone(),
-        bell: outbox_bell,
+        bell: outbox_bell.clone(),
         per_chat_per_second: settings.outbox.per_chat_per_second,
         total_per_second: settings.outbox.total_per_second,
     };
     executor.spawn(outbox.run(executor)).detach();
 
+    let mut sync_status = None;
     if let Some(access) = config.supabase.as_ref().filter(|_| serving) {
+        let status = SyncStatus::default();
+        sync_status = Some(status.clone());
         let sync = Sync {
             database: database.clone(),
             client: Client::new(agent.clone(), &access.url, access.key.clone())?,
             link,
             bell: sync_bell,
-            status: SyncStatus::default(),
+            status,
             pace: sync::Pace {
                 batch_rows: settings.supabase.batch_rows,
                 interval: settings.supabase.interval,
@@ -141,6 +147,27 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         executor.spawn(sync::run(sync)).detach();
     }
     executor.spawn(prune(database.clone(), store.clone())).detach();
+
+    // From here on nothing fails before the bot is up: what ends without a word is a crash.
+    let start = if serving { begun(&database).await } else { None };
+    if serving {
+        let (standing, told, rungs) = (connection.clone(), connection.clone(), resolver.clone());
+        let watch = Watch::new(watch::Parts {
+            database: database.clone(),
+            data_folder: settings.data.folder.clone(),
+            sources: watch::Sources {
+                whatsapp: Arc::new(move || standing.standing()),
+                dns: Arc::new(move || rungs.health()),
+                supabase: sync_status,
+                inbox: Arc::new(move || waiting.len()),
+                clock_behind: Arc::new(move || told.clock_behind()),
+            },
+            outbox_bell,
+            agent: agent.clone(),
+            settings: watch::Settings::of(settings),
+        });
+        executor.spawn(watch.run(executor)).detach();
+    }
 
     let parts = Parts {
         runtime: SmolRuntime(executor),
@@ -169,13 +196,19 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, &mut kept_up)).await;
 
     connection.stop().await;
+    if let Some(start) = start {
+        let how = ended.as_ref().map_or_else(|_| "connection", |_| process_start::STOPPED);
+        if let Err(error) = database.write(|tx| process_start::end(tx, start, how)).await {
+            log::error!("app: how the process ends was not written down: {error}");
+        }
+    }
     // Whatever was still being written is durable before the process ends.
     database.finish().map_err(AppError::LastCommit)?;
     Ok(ended?)
 }
 
 /// How the settings want names to be found.
-fn names(network: &Network) -> resolver::Options {
+pub(crate) fn names(network: &Network) -> resolver::Options {
     resolver::Options {
         order: network.dns.clone(),
         resolv_conf: network.resolv_conf.clone(),
@@ -185,6 +218,18 @@ fn names(network: &Network) -> resolver::Options {
         public: network.dns_public.clone(),
         private: network.private_addresses.clone(),
         pinned: network.pinned.clone(),
+    }
+}
+
+/// Writes down that the process starts. Without that the bot serves all the same.
+async fn begun(database: &Database) -> Option<Start> {
+    let now = clock::unix_seconds();
+    match database.write(|tx| process_start::begin(tx, now)).await {
+        Ok(start) => Some(start),
+        Err(error) => {
+            log::error!("app: the start was not written down: {error}");
+            None
+        }
     }
 }
 

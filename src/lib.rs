@@ -33,6 +33,7 @@
 //! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
 //! | [`net`] | names, dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
+//! | [`watch`] | what is wrong and who is told: status page, metrics, alerts | reads all, changes nothing |
 //!
 //! Never: `registration` or `desk` touching I/O, clocks or randomness; `ledger` knowing WhatsApp;
 //! `net` knowing KJP; two owners of one table.
@@ -45,6 +46,8 @@
 //! * *a rule about a card, NIK, KK, name or date?* [`registration`], one file each.
 //! * *decided what follows when WhatsApp hangs up?* The table `after` in [`whatsapp::connection`].
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
+//! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
+//!   often: [`watch::alert`]; in which words: [`watch::wording`].
 //!
 //! # Threads and memory
 //!
@@ -67,5 +70,6 @@ pub mod personal;
 pub mod reception;
 pub mod registration;
 pub mod supabase;
+pub mod watch;
 pub mod whatsapp;
 pub mod worker;

@@ -66,7 +66,7 @@ pub fn start(level: LevelFilter) {
 }
 
 /// Masks every run of digits that could identify a person.
-fn mask_numbers(text: &str) -> Cow<'_, str> {
+pub(crate) fn mask_numbers(text: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut copied = 0;
     let mut rest = 0;

@@ -1,6 +1,6 @@
 //! Parse, build, run, exit code.
 
-use std::io::{Write as _, stderr, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use bot_kjp::app::{self, AppError, Purpose};
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         variable: &|name| std::env::var_os(name),
         schema: supabase::SCHEMA,
         stdout: &mut stdout(),
+        terminal: stdout().is_terminal(),
         stderr: &mut stderr(),
     };
     execute(std::env::args_os().skip(1), &mut surroundings, start).into()

@@ -19,6 +19,8 @@ pub enum Command {
     Run,
     /// Link this device: by QR code, or by an eight-character code on the phone with this number.
     Pair { phone: Option<PhoneNumber> },
+    /// Ask the running bot how it is; `json`: as it says it itself.
+    Status { json: bool },
     /// Validate the configuration and show it.
     Check,
     /// Print the SQL that Supabase needs.
@@ -55,6 +57,8 @@ pub enum UsageError {
     Twice { option: &'static str },
     #[error("option --phone belongs to the command pair: bot-kjp pair --phone NUMBER")]
     PhoneWithoutPair,
+    #[error("option --json belongs to the command status: bot-kjp status --json")]
+    JsonWithoutStatus,
     #[error("option --phone: {0}")]
     Phone(#[from] PhoneNumberError),
     #[error("option {option}: {source}")]
@@ -65,8 +69,8 @@ fn meant(nearest: &Option<&'static str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-const COMMANDS: [&str; 5] = ["run", "pair", "check", "schema", "example"];
-const OPTIONS: [&str; 5] = ["--config", "--data", "--phone", "--help", "--version"];
+const COMMANDS: [&str; 6] = ["run", "pair", "status", "check", "schema", "example"];
+const OPTIONS: [&str; 6] = ["--config", "--data", "--phone", "--json", "--help", "--version"];
 
 /// Parses the arguments that follow the program's name.
 ///
@@ -75,7 +79,7 @@ const OPTIONS: [&str; 5] = ["--config", "--data", "--phone", "--help", "--versio
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut command = None;
-    let (mut file, mut data_folder, mut phone) = (None, None, None);
+    let (mut file, mut data_folder, mut phone, mut json) = (None, None, None, None);
     loop {
         let argument = parser.next().map_err(|error| match error {
             lexopt::Error::UnexpectedValue { option, .. } => {
@@ -98,6 +102,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 let number = value(&mut parser, "--phone")?;
                 set(&mut phone, "--phone", PhoneNumber::parse(&number.to_string_lossy())?)?;
             }
+            Some(Arg::Long("json")) => set(&mut json, "--json", ())?,
             Some(Arg::Short(letter)) => {
                 return Err(UsageError::UnknownOption {
                     option: repeated(&format!("-{letter}")),
@@ -124,11 +129,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             break;
         }
     }
-    let command = match (command.unwrap_or(Command::Run), phone) {
-        (Command::Pair { .. }, phone) => Command::Pair { phone },
-        (command @ (Command::Help | Command::Version), _) => command,
-        (_, Some(_)) => return Err(UsageError::PhoneWithoutPair),
-        (command, None) => command,
+    let command = match (command.unwrap_or(Command::Run), phone, json) {
+        (command @ (Command::Help | Command::Version), ..) => command,
+        (Command::Pair { .. }, phone, None) => Command::Pair { phone },
+        (Command::Status { .. }, None, json) => Command::Status { json: json.is_some() },
+        (_, Some(_), _) => return Err(UsageError::PhoneWithoutPair),
+        (_, None, Some(())) => return Err(UsageError::JsonWithoutStatus),
+        (command, None, None) => command,
     };
     Ok(Invocation { command, overrides: Overrides { file, data_folder } })
 }
@@ -137,6 +144,7 @@ fn named_command(word: &str) -> Result<Command, UsageError> {
     match word {
         "run" => Ok(Command::Run),
         "pair" => Ok(Command::Pair { phone: None }),
+        "status" => Ok(Command::Status { json: false }),
         "check" => Ok(Command::Check),
         "schema" => Ok(Command::Schema),
         "example" => Ok(Command::Example),
@@ -176,6 +184,8 @@ Commands:
   pair      link this device: shows a QR code to scan with the phone
             --phone NUMBER  show a code to type into the phone with this number instead
                             (62812…, 0812… or +62 812…)
+  status    ask the running bot how it is (in Indonesian); the exit code tells scripts
+            --json  print the state as JSON
   check     validate the configuration and print what is in force; opens nothing else
   schema    print the SQL to run once in the Supabase project
   example   print an annotated configuration file (in Indonesian)
@@ -217,6 +227,8 @@ mod tests {
         assert_eq!(command(""), Command::Run);
         assert_eq!(command("run"), Command::Run);
         assert_eq!(command("pair"), Command::Pair { phone: None });
+        assert_eq!(command("status"), Command::Status { json: false });
+        assert_eq!(command("status --json"), Command::Status { json: true });
         assert_eq!(command("check"), Command::Check);
         assert_eq!(command("schema"), Command::Schema);
         assert_eq!(command("example"), Command::Example);
@@ -252,6 +264,13 @@ mod tests {
         for (line, message) in [
             ("chek", "unknown command chek; did you mean check?; see bot-kjp --help"),
             ("start", "unknown command start; see bot-kjp --help"),
+            ("statsu", "unknown command statsu; did you mean status?; see bot-kjp --help"),
+            ("run --json", "option --json belongs to the command status: bot-kjp status --json"),
+            ("status --json --json", "option --json is given twice; give it once"),
+            (
+                "status -p 080000000001",
+                "option --phone belongs to the command pair: bot-kjp pair --phone NUMBER",
+            ),
             ("--confg /a", "unknown option --confg; did you mean --config?; see bot-kjp --help"),
             ("-x", "unknown option -x; see bot-kjp --help"),
             ("run now", "unexpected argument now after the command; see bot-kjp --help"),

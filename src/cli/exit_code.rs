@@ -11,12 +11,16 @@ use crate::config::ConfigError;
 pub enum ExitCode {
     /// Asked to stop, or done.
     Stopped = 0,
+    /// `status`: the bot runs, and something needs help.
+    Unhealthy = 1,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
     /// The database is damaged or of a newer version (`EX_DATAERR`).
     DamagedDatabase = 65,
     /// A file or folder is missing (`EX_NOINPUT`).
     Missing = 66,
+    /// `status`: the bot does not run, or cannot be asked (`EX_UNAVAILABLE`).
+    Unavailable = 69,
     /// A defect of the program (`EX_SOFTWARE`).
     Bug = 70,
     /// A file or folder cannot be made: disk full, read-only (`EX_CANTCREAT`).
@@ -33,11 +37,13 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// All codes in rising order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Stopped,
+        Self::Unhealthy,
         Self::Usage,
         Self::DamagedDatabase,
         Self::Missing,
+        Self::Unavailable,
         Self::Bug,
         Self::CannotCreate,
         Self::InputOutput,
@@ -49,10 +55,12 @@ impl ExitCode {
     /// What the code means, for `--help`.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Stopped => "asked to stop, or done",
+            Self::Stopped => "asked to stop, or done; status: all is well, or only worth knowing",
+            Self::Unhealthy => "status: something needs help",
             Self::Usage => "the command line is wrong",
             Self::DamagedDatabase => "the database is damaged",
             Self::Missing => "a file or folder is missing",
+            Self::Unavailable => "status: the bot does not run",
             Self::Bug => "a defect of this program",
             Self::CannotCreate => "a file or folder cannot be made",
             Self::InputOutput => "reading or writing failed",

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod exit_code;
 pub mod pairing_screen;
 pub mod qr;
+pub mod status;
 pub mod terminal;
 pub mod wording;
 
@@ -14,7 +15,9 @@ use std::io::{self, Write};
 use arguments::{Command, Invocation};
 use exit_code::ExitCode;
 
-use crate::config::{self, Config};
+use status::Status;
+
+use crate::config::{self, Config, Overrides};
 use crate::personal::PhoneNumber;
 
 /// What is left to do once the command line and the configuration are understood.
@@ -33,6 +36,8 @@ pub struct Surroundings<'a> {
     /// The SQL that `schema` prints.
     pub schema: &'a str,
     pub stdout: &'a mut dyn Write,
+    /// Whether `stdout` is a terminal, which may get colours.
+    pub terminal: bool,
     pub stderr: &'a mut dyn Write,
 }
 
@@ -53,6 +58,7 @@ pub fn execute(
         Command::Version => format!("bot-kjp {}\n", env!("CARGO_PKG_VERSION")),
         Command::Schema => surroundings.schema.to_owned(),
         Command::Example => config::example(),
+        Command::Status { json } => return surroundings.status(&overrides, json),
         Command::Run | Command::Pair { .. } | Command::Check => {
             let config = match Config::load(&overrides, surroundings.variable) {
                 Ok(config) => config,
@@ -68,7 +74,40 @@ pub fn execute(
     surroundings.print(&printed)
 }
 
+/// What `status` needs of the environment. The Supabase key belongs to the service and not to
+/// whoever asks how it is, so a configuration without it must do; nothing connects with this one.
+fn without_secrets(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    match name {
+        "SUPABASE_URL" => Some("https://status.invalid".into()),
+        "SUPABASE_SECRET_KEY" => Some("not-needed".into()),
+        other => variable(other),
+    }
+}
+
 impl Surroundings<'_> {
+    fn status(&mut self, overrides: &Overrides, json: bool) -> ExitCode {
+        let variable = self.variable;
+        let config = match Config::load(overrides, &|name| without_secrets(name, variable)) {
+            Ok(config) => config,
+            Err(error) => return self.fail(&error, ExitCode::of_config(&error)),
+        };
+        let status = match Status::ask(config.settings.health.listen) {
+            Ok(status) => status,
+            Err(error) => {
+                let _ = writeln!(self.stderr, "bot-kjp: {error}\n{}", error.advice());
+                return error.exit_code();
+            }
+        };
+        // https://no-color.org: any value but an empty one.
+        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let text =
+            if json { status.json.clone() } else { status::text(&status.report, self.terminal && !plain) };
+        match self.print(&text) {
+            ExitCode::Stopped => status.exit_code(),
+            failed => failed,
+        }
+    }
+
     fn print(&mut self, text: &str) -> ExitCode {
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
         match written {
@@ -103,6 +142,7 @@ mod tests {
                 variable: &|_| None,
                 schema: "create table data_harian ();\n",
                 stdout: &mut stdout,
+                terminal: false,
                 stderr: &mut stderr,
             },
             |task| match task {
@@ -159,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn status_needs_no_secret_and_says_how_to_start_a_bot_that_does_not_run() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let config = format!("health.listen = \"{free}\"\nsupabase.url = \"https://x.supabase.co\"");
+        std::fs::write(&file, config).unwrap();
+        let (code, printed, errors) = answer(&format!("status --config {}", file.display()));
+        assert_eq!((code, printed.as_str()), (ExitCode::Unavailable, ""));
+        assert!(errors.ends_with(&format!("{}\n", wording::NOT_RUNNING)), "{errors}");
+    }
+
+    #[test]
     fn the_exit_code_tells_a_wrong_command_from_a_missing_file() {
         assert_eq!(answer("--nonsense").0, ExitCode::Usage);
         assert_eq!(answer("check --config /nonexistent/config.toml").0, ExitCode::Missing);
@@ -184,6 +236,7 @@ mod tests {
                 variable: &|_| None,
                 schema: "",
                 stdout: &mut Closed(kind),
+                terminal: false,
                 stderr: &mut vec![],
             };
             let found = execute(["--help".into()], &mut surroundings, |task| panic!("unexpected {task:?}"));

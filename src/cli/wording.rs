@@ -103,11 +103,54 @@ pub const NOT_PAIRED: &str = "Bot belum tertaut ke WhatsApp dan kodenya tidak di
 /// Stopped because somebody asked for it.
 pub const STOPPED: &str = "Bot berhenti.";
 
+/// Headlines of `status`.
+pub const STATUS_HEALTHY: &str = "Semua baik.";
+pub const STATUS_WARNED: &str = "Bot berjalan, tetapi ada yang perlu diketahui.";
+pub const STATUS_UNHEALTHY: &str = "Ada gangguan yang perlu dibantu.";
+
+/// Before what a person has to do about a warning, and before its last error.
+pub const WHAT_TO_DO: &str = "Yang harus dilakukan";
+pub const LAST_ERROR: &str = "Kesalahan terakhir";
+
+/// `status` found no bot.
+pub const NOT_RUNNING: &str = "Bot tidak berjalan. Nyalakan dengan: sudo systemctl start bot-kjp (atau: bot-kjp run). \
+     Bila gagal, lihat: journalctl -u bot-kjp -n 50";
+
+/// `status` cannot ask: the page is switched off.
+pub const STATUS_OFF: &str =
+    "Halaman status dimatikan. Isi health.listen di konfigurasi, lalu nyalakan ulang bot.";
+
+/// `status` found another program.
+pub const STATUS_NOT_OURS: &str =
+    "Alamat health.listen dipakai program lain. Ganti portnya di konfigurasi, lalu nyalakan ulang bot.";
+
+/// The name of a part in the list of `status`.
+pub fn part(part: &str) -> &str {
+    match part {
+        "whatsapp" => "WhatsApp",
+        "dns" => "DNS",
+        "supabase" => "Supabase",
+        "queues" => "Antrean",
+        "disk" => "Disk",
+        "memory" => "Memori",
+        "process" => "Proses",
+        "clock" => "Jam",
+        other => other,
+    }
+}
+
+/// How long something has been so.
+pub fn for_so_long(time: &str) -> String {
+    format!("sejak {time}")
+}
+
 /// One sentence for the operator when the program ends with `code`; the details, in English, stand
 /// above it. Nothing to say about a stop that was asked for.
 pub fn summary(code: ExitCode) -> Option<&'static str> {
     match code {
         ExitCode::Stopped => None,
+        ExitCode::Unhealthy => Some("Ada gangguan yang perlu dibantu. Lihat daftar di atas."),
+        ExitCode::Unavailable => Some(NOT_RUNNING),
         ExitCode::Usage => Some("Perintah salah tulis. Lihat: bot-kjp --help"),
         ExitCode::DamagedDatabase => {
             Some("Basis data rusak. Jangan hapus apa pun; hubungi teknisi dan tunjukkan pesan di atas.")

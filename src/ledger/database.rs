@@ -13,7 +13,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use smol::lock::OnceCell;
@@ -145,6 +145,14 @@ struct Shared {
     led: bool,
     /// Writers that it has taken.
     writers: usize,
+    /// The last commit that failed.
+    failed: Option<(Instant, CommitFailure)>,
+}
+
+impl Shared {
+    fn new(connection: Connection) -> Self {
+        Self { connection, batch: None, led: false, writers: 0, failed: None }
+    }
 }
 
 /// Set once the shared transaction is durable or undone.
@@ -172,7 +180,7 @@ impl Database {
             .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
         let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, led: false, writers: 0 })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Shared::new(connection))) })
     }
 
     /// A ledger that lives in memory, for tests of what is built on it.
@@ -180,7 +188,7 @@ impl Database {
         let file = Path::new(":memory:");
         let mut connection = Connection::open_in_memory().map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared { connection, batch: None, led: false, writers: 0 })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Shared::new(connection))) })
     }
 
     /// Reads at once, seeing also what other tasks have written and not yet committed.
@@ -297,6 +305,12 @@ impl Database {
         self.enlist(job)?.0
     }
 
+    /// When a commit failed the last time, and why. Whoever must write tries again within seconds,
+    /// so an old failure has passed.
+    pub fn last_failure(&self) -> Option<(Instant, CommitFailure)> {
+        self.lock().failed.clone()
+    }
+
     /// Commits what is open and moves everything from the journal into the database file, as the
     /// last act of the process.
     pub fn finish(&self) -> Result<(), LedgerError> {
@@ -337,6 +351,7 @@ impl Database {
             // Full disk, I/O error, no memory: SQLite has undone the whole transaction by itself.
             shared.batch = None;
             let failure = CommitFailure { code: None, message: "SQLite undid the transaction".into() };
+            shared.failed = Some((clock::now(), failure.clone()));
             let _ = batch.set_blocking(Err(failure));
         }
         Ok((result, batch))
@@ -362,6 +377,9 @@ impl Database {
             }
             CommitFailure::from(&error)
         });
+        if let Err(failure) = &outcome {
+            shared.failed = Some((clock::now(), failure.clone()));
+        }
         // It is set under the lock only, and was not set a moment ago.
         let _ = batch.set_blocking(outcome);
     }

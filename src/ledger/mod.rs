@@ -5,6 +5,7 @@
 //! [`Database::write`] or [`Database::read`] hands to a job, so several of them make one
 //! transaction: message seen, people registered, conversation moved on, reply enqueued.
 
+pub mod alert;
 pub mod connection_attempt;
 pub mod conversation;
 pub mod database;
@@ -12,12 +13,13 @@ pub mod inbound;
 pub mod last_good;
 pub mod outbox;
 pub mod phone_seen;
+pub mod process_start;
 pub mod registration;
 pub mod sync_queue;
 
 use rusqlite::Connection;
 
-pub use database::{Database, LedgerError, OpenError};
+pub use database::{CommitFailure, Database, LedgerError, OpenError};
 
 /// Most rows that one call of [`prune`] removes from each table: a transaction of a few
 /// milliseconds, so that no message waits for it.

@@ -152,6 +152,18 @@ pub fn remove(tx: &Connection, wa_message_id: &str) -> Result<bool, LedgerError>
     Ok(removed == 1)
 }
 
+/// Removes the replies that were never tried and whose `wa_message_id` starts with `prefix`, which
+/// is of ASCII letters and digits: what they say is out of date. Returns how many went.
+pub fn withdraw(tx: &Connection, prefix: &str) -> Result<usize, LedgerError> {
+    // '~' stands behind every letter and digit.
+    Ok(tx
+        .prepare_cached(
+            "DELETE FROM outbox WHERE wa_message_id >= ?1 AND wa_message_id < ?1 || '~'
+             AND attempts = 0 AND failed_at IS NULL",
+        )?
+        .execute([prefix])?)
+}
+
 /// Sets a reply aside as failed; the next one of its chat moves up. `reason` must name no person.
 pub fn give_up(tx: &Connection, id: i64, reason: &str, now: i64) -> Result<(), LedgerError> {
     tx.prepare_cached(
@@ -264,6 +276,21 @@ mod tests {
             // The acknowledgement may come after all.
             assert!(remove(tx, "a1")?);
             assert_eq!(count(tx)?, Counts { waiting: 1, failed: 0 });
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn only_what_was_never_tried_is_withdrawn() {
+        in_transaction(|tx| {
+            for (chat, id) in [("a", "X1"), ("b", "X2"), ("c", "X3"), ("d", "W9"), ("e", "Y1")] {
+                enqueue(tx, &reply(chat, id, 10))?;
+            }
+            let due_now = due(tx, 10, 2)?;
+            record_attempt(tx, due_now[0].id, 10)?;
+            give_up(tx, due_now[1].id, "refused", 10)?;
+            assert_eq!(withdraw(tx, "X")?, 1);
+            assert_eq!(ids(&due(tx, 10, 10)?), ["X1", "W9", "Y1"]);
             Ok(())
         });
     }

@@ -163,6 +163,13 @@ pub fn count(conn: &Connection) -> Result<Counts, LedgerError> {
         })?)
 }
 
+/// How many rows are pending: cheap enough to be asked every few seconds.
+pub fn count_pending(conn: &Connection) -> Result<u32, LedgerError> {
+    Ok(conn
+        .prepare_cached("SELECT count(*) FROM registration WHERE sync_state = 'pending'")?
+        .query_row([], |row| row.get(0))?)
+}
+
 /// When the oldest pending row was received (seconds since 1970 UTC); `None` if none waits.
 pub fn oldest_pending(conn: &Connection) -> Result<Option<i64>, LedgerError> {
     Ok(conn
@@ -261,6 +268,7 @@ mod tests {
             assert_eq!(keys(&next_batch(tx, 9)?), [key(2), key(4)]);
             assert_eq!(keys(&next_batch(tx, 1)?), [key(2)]);
             assert_eq!(oldest_pending(tx)?, Some(2));
+            assert_eq!(count_pending(tx)?, 2);
             assert_eq!(count(tx)?, Counts { pending: 2, confirmed: 1, duplicate: 1, parked: 1 });
             assert_eq!(state(tx, 0), SyncState::Confirmed);
             assert_eq!(state(tx, 1), SyncState::Duplicate(ClashField::Ktp));

@@ -146,6 +146,11 @@ impl Failure {
 
     fn of_tls(error: TlsError) -> Self {
         match error {
+            // A certificate for the name that is not valid now: whoever has it has the right address,
+            // and the clock is wrong.
+            TlsError::Handshake { source, .. } if tls::is_about_time(&source) => {
+                Self::Unreachable(format!("{source}; check the clock"))
+            }
             TlsError::Handshake { source, .. } if source.kind() != io::ErrorKind::TimedOut => {
                 Self::Disproved(source.to_string())
             }
@@ -208,6 +213,9 @@ fn interleave(addresses: &[IpAddr], most: usize) -> Vec<IpAddr> {
 }
 
 fn told(failures: &[(SocketAddr, Failure)]) -> String {
+    if failures.is_empty() {
+        return "nothing was tried".into();
+    }
     let all = failures.iter().map(|(address, failure)| match failure {
         Failure::Line(reason) | Failure::Unreachable(reason) => format!("{address}: {reason}"),
         Failure::Disproved(reason) => format!("{address}: no TLS for the name, {reason}"),
@@ -321,10 +329,8 @@ mod tests {
     use crate::executor::Executor;
     use crate::net::resolver::{Options, last_good};
     use crate::net::rung::Condition;
+    use crate::net::test_authority::Authority;
     use futures_rustls::TlsAcceptor;
-    use futures_rustls::rustls::ServerConfig;
-    use futures_rustls::rustls::crypto::ring;
-    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use smol::net::TcpListener;
     use std::collections::HashMap;
 
@@ -462,44 +468,65 @@ mod tests {
         server
     }
 
+    /// Finishes TLS with whoever comes.
+    fn greet(executor: Executor, listener: TcpListener, acceptor: TlsAcceptor) {
+        let serve = async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                drop(acceptor.accept(stream).await);
+            }
+        };
+        executor.spawn(serve).detach();
+    }
+
+    #[test]
+    fn an_address_that_accepts_and_then_says_nothing_or_hangs_up_is_followed_by_the_next() {
+        run(async |executor| {
+            let authority = Authority::new();
+            let tls = authority.client();
+            let good = TcpListener::bind("127.0.0.5:0").await.unwrap();
+            let port = good.local_addr().unwrap().port();
+            greet(executor, good, authority.server(NAME));
+            let _silent = TcpListener::bind(("127.0.0.6", port)).await.unwrap();
+            let cut = TcpListener::bind(("127.0.0.9", port)).await.unwrap();
+            executor.spawn(async move { while cut.accept().await.is_ok() {} }).detach();
+            for (bad, least, most) in
+                [("127.0.0.6", NEXT_AFTER_ACCEPTED, 4), ("127.0.0.9", Duration::ZERO, 1)]
+            {
+                let (resolver, _folder) = knowing(executor, &[bad, "127.0.0.5"]);
+                let begin = clock::now();
+                let stream = connect_tls(&resolver, &tls, NAME, port).await.unwrap();
+                let took = clock::since(begin);
+                assert_eq!(stream.get_ref().0.peer_addr().unwrap().ip().to_string(), "127.0.0.5");
+                assert!((least..Duration::from_secs(most)).contains(&took), "{bad}: {took:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_is_the_clocks_fault_and_nobodys_lie() {
+        run(async |executor| {
+            let authority = Authority::new();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            greet(executor, listener, authority.server_until(NAME, 2020));
+            let resolver = Resolver::with_servers(executor, &[dns(executor, [127, 0, 0, 1]).await]);
+            let error = connect_tls(&resolver, &authority.client(), NAME, port).await.map(drop).unwrap_err();
+            assert!(error.to_string().contains("check the clock"), "{error}");
+            assert_eq!(resolver.health()[0].condition, Condition::Good);
+        });
+    }
+
     #[test]
     fn an_address_with_a_wrong_certificate_leads_to_the_other_servers_answer_and_names_the_liar() {
         run(async |executor| {
-            let issuer = CertifiedIssuer::self_signed(
-                CertificateParams::new([]).unwrap(),
-                KeyPair::generate().unwrap(),
-            )
-            .unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-            let tls = tls::client_config(Some(&folder.path().join("ca.pem"))).unwrap();
-            let acceptor = |name: &str| {
-                let key = KeyPair::generate().unwrap();
-                let certificate =
-                    CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-                let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                    .with_safe_default_protocol_versions()
-                    .unwrap()
-                    .with_no_client_auth()
-                    .with_single_cert(
-                        vec![certificate.der().clone()],
-                        key.serialize_der().try_into().unwrap(),
-                    )
-                    .unwrap();
-                TlsAcceptor::from(Arc::new(config))
-            };
+            let authority = Authority::new();
+            let tls = authority.client();
             let honest = TcpListener::bind("127.0.0.7:0").await.unwrap();
             let port = honest.local_addr().unwrap().port();
             let block_page = TcpListener::bind(("127.0.0.8", port)).await.unwrap();
-            for (listener, acceptor) in [(honest, acceptor(NAME)), (block_page, acceptor("block.example"))] {
-                let serve = async move {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        drop(acceptor.accept(stream).await);
-                    }
-                };
-                executor.spawn(serve).detach();
-            }
+            greet(executor, honest, authority.server(NAME));
+            greet(executor, block_page, authority.server("block.example"));
             let liar = dns(executor, [127, 0, 0, 8]).await;
             let truthful = dns(executor, [127, 0, 0, 7]).await;
             let with = |public: &[SocketAddr]| {

@@ -177,12 +177,8 @@ mod tests {
     use crate::net::resolver::last_good::{LastGood, Proof};
     use crate::net::resolver::{Options, Resolver};
     use crate::net::rung::Kind;
-    use crate::net::tls;
+    use crate::net::test_authority::Authority;
     use crate::worker;
-    use futures_rustls::TlsAcceptor;
-    use futures_rustls::rustls::ServerConfig;
-    use futures_rustls::rustls::crypto::ring;
-    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use smol::net::TcpListener;
     use std::sync::Mutex;
 
@@ -202,24 +198,8 @@ mod tests {
     #[test]
     fn requests_use_what_was_good_once_prove_it_again_and_share_a_connection() {
         let executor = crate::executor::new();
-        let issuer =
-            CertifiedIssuer::self_signed(CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap())
-                .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ca.pem");
-        std::fs::write(&file, issuer.pem()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["base.example.com".to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let authority = Authority::new();
+        let (tls, acceptor) = (authority.client(), authority.server("base.example.com"));
         let test = async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -238,7 +218,6 @@ mod tests {
                 }
             };
             executor.spawn(serve).detach();
-            let tls = tls::client_config(Some(&file)).unwrap();
             let proofs = Arc::<Mutex<Vec<Proof>>>::default();
             // DNS is dead: nobody listens there.
             let options = Options {

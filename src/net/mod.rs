@@ -8,6 +8,8 @@ pub mod kernel_changes;
 pub mod link;
 pub mod resolver;
 pub mod rung;
+#[cfg(test)]
+mod test_authority;
 pub mod tls;
 
 pub use link::Link;

@@ -29,11 +29,14 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest file of extra root certificates, in bytes; all of Mozilla's have 220 KB.
 const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The time before which this program did not exist, in seconds since 1970 UTC: `SOURCE_DATE_EPOCH`
-/// where the build sets it, which keeps it reproducible, else 2026-11-01.
+/// When this was written, 2026-11-01 in seconds since 1970 UTC: raised by hand now and then.
+const WRITTEN_AT: i64 = 1_793_491_200;
+
+/// The time before which this program did not exist: `SOURCE_DATE_EPOCH` where the build sets it,
+/// which keeps it reproducible. Some build systems set it to 1980.
 const BUILT_AT: i64 = match option_env!("SOURCE_DATE_EPOCH") {
-    Some(text) => decimal(text.as_bytes()),
-    None => 1_793_491_200,
+    Some(text) if decimal(text.as_bytes()) > WRITTEN_AT => decimal(text.as_bytes()),
+    _ => WRITTEN_AT,
 };
 
 /// A clock that is further ahead of [`BUILT_AT`] than this is broken: by then the root certificates
@@ -154,6 +157,18 @@ pub async fn handshake(
         .await
         .ok_or_else(|| TlsError::Timeout { host: host.to_owned() })?
         .map_err(|source| TlsError::Handshake { host: host.to_owned(), source })
+}
+
+/// Whether a handshake failed only because the certificate has expired or is not valid yet.
+pub(super) fn is_about_time(error: &io::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        ))
+    )
 }
 
 #[cfg(test)]

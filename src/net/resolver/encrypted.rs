@@ -13,7 +13,7 @@ use smol::net::TcpStream;
 
 use super::http_response::{Response, parse};
 use super::message::{Answer, Question, Source, gather};
-use super::plain::over_stream;
+use super::plain::{broken_off, over_stream, unreachable};
 use crate::net::tls::{self, TlsError};
 
 /// Longest response over HTTPS with its head, in bytes. Answers have some hundred.
@@ -52,12 +52,12 @@ pub(super) async fn ask_over_https(
         stream.write_all(&bytes).await?;
         stream.flush().await
     };
-    sent.await.map_err(|error: std::io::Error| error.to_string())?;
+    sent.await.map_err(|error| broken_off(&error))?;
     gather(question, &mut Responses { stream, read: Vec::new() }).await.answer
 }
 
 async fn connect(tls: &Arc<ClientConfig>, server: SocketAddr) -> Result<TlsStream<TcpStream>, String> {
-    let stream = TcpStream::connect(server).await.map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(server).await.map_err(|error| unreachable(&error))?;
     let _ = stream.set_nodelay(true);
     tls::handshake(tls, &server.ip().to_string(), stream).await.map_err(|error| match error {
         // Whoever reads it knows which server is meant.
@@ -101,7 +101,7 @@ impl<S: AsyncRead + Unpin + Send> Source for Responses<S> {
             match self.stream.read(&mut buffer).await {
                 Ok(0) => return Err("closed the connection without an answer".into()),
                 Ok(length) => self.read.extend_from_slice(&buffer[..length]),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(broken_off(&error)),
             }
         }
     }

@@ -91,10 +91,10 @@ impl Rung {
         let changed = std::mem::discriminant(&self.condition) != std::mem::discriminant(&condition);
         if changed {
             match (&self.condition, &condition) {
-                (_, Condition::Failing { reason }) => log::warn!("dns: {} failing: it {reason}", self.id),
-                (_, Condition::Lying { reason }) => log::warn!("dns: {} lying: it {reason}", self.id),
-                (Condition::Unknown, _) => log::debug!("dns: {} good", self.id),
-                _ => log::info!("dns: {} good again", self.id),
+                (_, Condition::Failing { reason }) => log::warn!("dns: {} is failing: it {reason}", self.id),
+                (_, Condition::Lying { reason }) => log::warn!("dns: {} is lying: it {reason}", self.id),
+                (Condition::Unknown, _) => log::debug!("dns: {} is good", self.id),
+                _ => log::info!("dns: {} is good again", self.id),
             }
             self.since = now;
         }

@@ -1,5 +1,6 @@
 //! DNS over UDP, and over TCP where UDP does not do (RFC 7766).
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -34,19 +35,18 @@ pub(super) async fn ask(server: SocketAddr, question: &Question) -> Result<Answe
     let mut ways = InFlight::new();
     ways.add(UDP, over_udp(server, question));
     let mut tcp_tried = false;
-    let mut failures = Vec::new();
+    let mut failures: Vec<(&str, String)> = Vec::new();
     // An answer that was cut short: better than none.
     let mut short = None;
     loop {
         match ways.next(if tcp_tried { LONG } else { TCP_AFTER }).await {
             Next::Done(UDP, Gathered { answer, truncated: true }) => {
-                failures.push("too long for UDP".to_owned());
+                failures.push(("UDP", "gave a part of the answer only".into()));
                 short = answer.ok().filter(|answer| matches!(answer, Answer::Addresses { .. }));
             }
             Next::Done(_, Gathered { answer: Ok(answer), .. }) => return Ok(answer),
             Next::Done(way, Gathered { answer: Err(reason), .. }) => {
-                let way = if way == UDP { "UDP" } else { "TCP" };
-                failures.push(format!("{way}: {reason}"));
+                failures.push((if way == UDP { "UDP" } else { "TCP" }, reason));
             }
             Next::Time => {}
         }
@@ -54,25 +54,37 @@ pub(super) async fn ask(server: SocketAddr, question: &Question) -> Result<Answe
             tcp_tried = true;
             ways.add(TCP, over_tcp(server, question));
         } else if ways.is_empty() {
-            return short.ok_or_else(|| failures.join(", "));
+            return short.ok_or_else(|| together(&failures));
         }
+    }
+}
+
+/// The reasons, each once, to follow the server's name.
+fn together(failures: &[(&str, String)]) -> String {
+    match failures {
+        [(_, reason), rest @ ..] if rest.iter().all(|(_, other)| other == reason) => reason.clone(),
+        _ => failures
+            .iter()
+            .map(|(way, reason)| format!("{reason} over {way}"))
+            .collect::<Vec<_>>()
+            .join(" and "),
     }
 }
 
 async fn over_udp(server: SocketAddr, question: &Question) -> Gathered {
     let socket = match socket_to(server) {
         Ok(socket) => socket,
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return failed(unreachable(&error)),
     };
     let messages = question.messages();
     let send = async {
         for message in &messages {
             socket.send(message).await?;
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     if let Err(error) = send.await {
-        return failed(error.to_string());
+        return failed(unreachable(&error));
     }
     let repeat = async {
         for wait in REPEAT_AFTER {
@@ -88,7 +100,7 @@ async fn over_udp(server: SocketAddr, question: &Question) -> Gathered {
 }
 
 /// A socket on a port that nobody can guess, which takes datagrams of `server` only.
-pub(super) fn socket_to(server: SocketAddr) -> std::io::Result<Async<UdpSocket>> {
+pub(super) fn socket_to(server: SocketAddr) -> io::Result<Async<UdpSocket>> {
     let any: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -103,7 +115,7 @@ pub(super) struct Datagrams<'a>(pub(super) &'a Async<UdpSocket>);
 impl Source for Datagrams<'_> {
     async fn next(&mut self) -> Result<Vec<u8>, String> {
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
-        let length = self.0.recv(&mut buffer).await.map_err(|error| error.to_string())?;
+        let length = self.0.recv(&mut buffer).await.map_err(|error| unreachable(&error))?;
         Ok(buffer[..length].to_vec())
     }
 }
@@ -111,7 +123,7 @@ impl Source for Datagrams<'_> {
 async fn over_tcp(server: SocketAddr, question: &Question) -> Gathered {
     match TcpStream::connect(server).await {
         Ok(stream) => over_stream(stream, question).await,
-        Err(error) => failed(error.to_string()),
+        Err(error) => failed(unreachable(&error)),
     }
 }
 
@@ -133,7 +145,7 @@ pub(super) async fn over_stream(
     match sent.await {
         // What the stream carries is never cut short, whatever the message says.
         Ok(()) => Gathered { truncated: false, ..gather(question, &mut Lengths(stream)).await },
-        Err(error) => failed(error.to_string()),
+        Err(error) => failed(broken_off(&error)),
     }
 }
 
@@ -142,13 +154,21 @@ struct Lengths<S>(S);
 impl<S: AsyncRead + Unpin + Send> Source for Lengths<S> {
     async fn next(&mut self) -> Result<Vec<u8>, String> {
         let mut length = [0; 2];
-        self.0.read_exact(&mut length).await.map_err(|error| error.to_string())?;
+        self.0.read_exact(&mut length).await.map_err(|error| broken_off(&error))?;
         let mut message = vec![0; u16::from_be_bytes(length).into()];
-        self.0.read_exact(&mut message).await.map_err(|error| error.to_string())?;
+        self.0.read_exact(&mut message).await.map_err(|error| broken_off(&error))?;
         Ok(message)
     }
 }
 
-pub(super) fn failed(reason: String) -> Gathered {
+pub(super) fn unreachable(error: &io::Error) -> String {
+    format!("could not be reached ({error})")
+}
+
+pub(super) fn broken_off(error: &io::Error) -> String {
+    format!("broke off ({error})")
+}
+
+fn failed(reason: String) -> Gathered {
     Gathered { answer: Err(reason), truncated: false }
 }

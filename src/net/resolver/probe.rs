@@ -1,8 +1,10 @@
 //! The cheapest way to see whether the line is back: one datagram.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use hickory_proto::rr::Name;
 
 use super::message::{Answer, Question, gather};
 use super::plain::{Datagrams, socket_to};
@@ -15,15 +17,19 @@ use crate::net::rung::Kind;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Resolver {
-    /// Whether a plain DNS server gives an address of `host` that can be: exactly one datagram, to
-    /// the system's and the public servers in turn. Costs next to nothing, changes nothing in what
-    /// is thought of the server, and asks for an IPv4 address only.
+    /// Whether a plain DNS server, and which, gives an address of `host` that can be: exactly one
+    /// datagram, to the system's and the public servers in turn. Costs next to nothing, changes
+    /// nothing in what is thought of the server, and asks for an IPv4 address only.
     ///
-    /// False if the settings allow no plain DNS.
-    pub async fn probe(&self, host: &str) -> bool {
-        let Ok(name) = host_name(host) else { return false };
-        let Some(server) = self.next_plain_server() else { return false };
-        let question = Question::new(&name);
+    /// `None` if the settings allow no plain DNS, or `host` is no name.
+    pub async fn probe(&self, host: &str) -> Option<(SocketAddr, bool)> {
+        let name = host_name(host).ok().filter(|_| host.parse::<IpAddr>().is_err())?;
+        let server = self.next_plain_server()?;
+        Some((server, self.answers(server, host, &name).await))
+    }
+
+    async fn answers(&self, server: SocketAddr, host: &str, name: &Name) -> bool {
+        let question = Question::new(name);
         let [message, _] = question.messages();
         let answer = async {
             let socket = socket_to(server).ok()?;

@@ -170,12 +170,21 @@ impl Resolver {
     fn note(&self, state: &mut State, key: &str, said: &[(RungId, Said)], truth: Option<&str>) {
         let now = clock::now();
         for (id, said) in said {
-            let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == *id) else { continue };
             let known = state.known.host(key);
             let disproved = match said {
                 Said::Useless { addresses } => addresses.iter().find(|ip| known.is_disproved(**ip, now)),
                 _ => None,
             };
+            if let Some(address) = disproved
+                && matches!(id.kind, Kind::Https | Kind::Tls)
+            {
+                // The address is right, so something on the way there cuts TLS.
+                for rung in &mut state.rungs {
+                    rung.absolve(key, *address, now);
+                }
+                continue;
+            }
+            let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == *id) else { continue };
             if let Some(address) = disproved {
                 rung.blame(key, *address, "as with the same answer before", now);
             } else if let Some(condition) = condition_after(key, said, truth) {

@@ -4,16 +4,13 @@ use std::fs;
 use std::io;
 
 use futures_lite::future::{or, yield_now};
-use futures_rustls::TlsAcceptor;
-use futures_rustls::rustls::ServerConfig;
-use futures_rustls::rustls::pki_types::PrivateKeyDer;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::{TcpListener, UdpSocket};
 
+use crate::net::test_authority::Authority;
 use crate::net::tls;
 
 const SOON: Duration = Duration::from_secs(40);
@@ -178,40 +175,6 @@ async fn answer(query: &[u8], manner: Manner, protocol: &'static str, report: &R
         Truncates | SilentOverUdp => give(&mut message, v4(GOOD)),
     }
     Some(message.to_vec().unwrap())
-}
-
-/// An authority of the test and what it signs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { issuer, folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn client(&self) -> Arc<ClientConfig> {
-        let file = self.folder.path().join("ca.pem");
-        fs::write(&file, self.issuer.pem()).unwrap();
-        tls::client_config(Some(&file)).unwrap()
-    }
-
-    fn server(&self, subject: &str) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([subject.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(
-            futures_rustls::rustls::crypto::ring::default_provider(),
-        ));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
 }
 
 /// A DNS server over HTTPS or TLS, with a certificate for `subject`.
@@ -493,6 +456,28 @@ fn private_addresses_are_refused_with_advice_and_taken_when_the_settings_list_th
 }
 
 #[test]
+fn with_every_rung_lying_or_dead_the_error_says_in_one_line_what_each_did_and_what_to_do() {
+    run(async |executor| {
+        let (denying, _queries) = server(executor, Denies).await;
+        let (private, _queries) = server(executor, Gives(PRIVATE)).await;
+        let (failing, _queries) = server(executor, Fails).await;
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+        let options = Options { https: vec![closed], public: vec![denying, private, failing], ..options() };
+        let text = resolver(executor, options).lookup(NAME).await.unwrap_err().to_string();
+        assert_eq!(
+            text,
+            format!(
+                "no usable address for `web.example.com` (https {closed} could not be reached (Connection refused \
+                 (os error 111)); public {denying} said that the name does not exist; public {private} gave the \
+                 private address 10.10.10.10; public {failing} answered \"Server Failure\"); if it is a server of \
+                 your own network, list its address in `network.private_addresses`, otherwise the network's DNS \
+                 is lying: ask its operator, or allow more ways in `network.dns`"
+            )
+        );
+    });
+}
+
+#[test]
 fn without_anybody_to_ask_the_error_says_so() {
     run(async |executor| {
         let error = resolver(executor, options()).lookup(NAME).await.unwrap_err();
@@ -713,6 +698,24 @@ fn an_authenticated_server_ends_the_search_for_a_better_address() {
     });
 }
 
+#[test]
+fn an_address_that_an_authenticated_server_confirms_is_nobodys_lie() {
+    run(async |executor| {
+        let authority = Authority::new();
+        let (plain, _queries) = server(executor, Gives(GOOD)).await;
+        let (https, _queries) = encrypted(executor, &authority, Kind::Https, Gives(GOOD), "127.0.0.1").await;
+        let order = vec![Kind::Public, Kind::Https];
+        let options = Options { order, https: vec![https], public: vec![plain], ..options() };
+        let resolver = Resolver::new(executor, options, &authority.client(), last_good::Nothing);
+        resolver.lookup(NAME).await.unwrap();
+        resolver.disproved(NAME, GOOD.into(), "the connection was reset");
+        assert!(matches!(condition(&resolver, plain), Condition::Lying { .. }));
+        resolver.lookup_beyond(NAME, &[GOOD.into()]).await.unwrap_err();
+        assert_eq!(condition(&resolver, plain), Condition::Good);
+        assert!(!matches!(condition(&resolver, https), Condition::Lying { .. }));
+    });
+}
+
 // Many at once, other threads, and what needs no server.
 
 #[test]
@@ -836,10 +839,12 @@ fn a_probe_is_one_datagram_to_the_plain_servers_in_turn() {
         let resolver = public(executor, &[one, other]);
         let mut results = Vec::new();
         for _ in 0..4 {
-            results.push(resolver.probe(NAME).await);
+            results.push(resolver.probe(NAME).await.unwrap());
         }
         results.sort_unstable();
-        assert_eq!(results, [false, false, true, true]);
+        let mut expected = [(one, true), (one, true), (other, false), (other, false)];
+        expected.sort_unstable();
+        assert_eq!(results, expected);
         assert_eq!((one_asked.len(), other_asked.len()), (2, 2));
         assert!(resolver.health().iter().all(|health| health.condition == Condition::Unknown));
     });
@@ -850,15 +855,19 @@ fn a_probe_believes_no_liar() {
     run(async |executor| {
         for manner in [Denies, Empty, Fails, Gives(PRIVATE), WrongNumber, Garbage] {
             let (address, _queries) = server(executor, manner).await;
-            assert!(!public(executor, &[address]).probe(NAME).await);
+            assert_eq!(public(executor, &[address]).probe(NAME).await, Some((address, false)));
         }
         let only_https = Options { https: vec![([127, 0, 0, 1], 1).into()], ..options() };
-        assert!(!resolver(executor, only_https).probe(NAME).await, "nobody to ask");
+        assert_eq!(resolver(executor, only_https).probe(NAME).await, None, "nobody to ask");
         let (address, _queries) = server(executor, Gives(GOOD)).await;
         let resolver = public(executor, &[address]);
         resolver.unreachable(NAME, GOOD.into());
-        assert!(resolver.probe(NAME).await, "the line was down, the answer is right");
+        assert_eq!(
+            resolver.probe(NAME).await,
+            Some((address, true)),
+            "the line was down, the answer is right"
+        );
         resolver.disproved(NAME, GOOD.into(), "wrong certificate");
-        assert!(!resolver.probe(NAME).await);
+        assert_eq!(resolver.probe(NAME).await, Some((address, false)));
     });
 }

@@ -41,9 +41,9 @@ use super::transport::{WebSocketFactory, WebSocketTransport};
 use crate::bell::Bell;
 use crate::clock;
 use crate::ledger::{LedgerError, connection_attempt, phone_seen};
-use crate::net::Link;
 use crate::net::deadline::within;
 use crate::net::kernel_changes::KernelChanges;
+use crate::net::{Link, tls};
 use crate::personal::PhoneNumber;
 use ceiling::Ceiling;
 use ends::{Course, End};
@@ -204,6 +204,8 @@ struct State {
     lost: Option<String>,
     /// When the present connection logged in.
     up_since: Option<Instant>,
+    /// See [`Connection::clock_behind`].
+    clock_behind: Option<i64>,
     /// All of the offline queue is here.
     synced: bool,
     stopping: bool,
@@ -221,6 +223,7 @@ impl Connection {
             end: None,
             lost: None,
             up_since: None,
+            clock_behind: None,
             synced: false,
             stopping: false,
             link_code_until: None,
@@ -236,6 +239,11 @@ impl Connection {
                 state: Mutex::new(state),
             }),
         }
+    }
+
+    /// By how many seconds WhatsApp's clock is ahead of the box's, if it has said what time it is.
+    pub fn clock_behind(&self) -> Option<i64> {
+        self.state().clock_behind
     }
 
     /// How the connection stands now.
@@ -502,6 +510,11 @@ impl EventHandler for Connection {
     fn handle_event(&self, event: Arc<Event>) {
         match &*event {
             Event::ServerAck(ack) if ack.class.as_deref() == Some("message") => {
+                // An ack comes at once, so its time is now, by WhatsApp's clock.
+                if let Some(at) = ack.timestamp.as_ref().map(|at| at.timestamp()) {
+                    tls::know_time(at);
+                    self.state().clock_behind = Some(at.saturating_sub(clock::unix_seconds()));
+                }
                 let said = ack.error.clone().map_or(Ack::Accepted, Ack::Refused);
                 self.shared.acks.settle(&ack.id, said);
             }

@@ -1,6 +1,8 @@
 //! One connection after the other: asks the ceiling, opens a WebSocket, lets the client live on it,
 //! finds out why it ended, and waits as long as the table of ends says.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use super::standing::{LastEnd, Phase};
 use super::{Connection, Handover, Notice, Settings};
 use crate::clock;
 use crate::ledger::connection_attempt;
+use crate::net::Resolver;
 use crate::net::kernel_changes::{Change, KernelChanges};
 use crate::whatsapp::session_store::SessionStore;
 use crate::whatsapp::transport::{TransportError, WebSocketFactory};
@@ -31,6 +34,9 @@ const LOGIN_CHECKS_FAILED: u32 = 4;
 /// What whatsapp-rust adds to its count of errors when WhatsApp says `stream:error` 429, which it tells
 /// in no other way. Nothing else adds so much at once.
 const THROTTLED_ERRORS: u32 = 5;
+
+/// One cheap DNS packet so often while there is no line.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether people still write.
 const SILENCE_CHECK: Duration = Duration::from_secs(60);
@@ -135,6 +141,10 @@ impl Way {
             }
             state.standing.enter(Phase::Resolving, clock::now());
         }
+        if let Err(error) = self.transport.resolver.lookup(self.transport.endpoint.host()).await {
+            return (End::NoLine(error.to_string()), Lasted::default());
+        }
+        self.connection.enter(Phase::Connecting);
         let opened = match self.transport.open().await {
             Ok(opened) => opened,
             Err(error) => return (no_line(&error), Lasted::default()),
@@ -218,7 +228,7 @@ impl Way {
             if !next.woken_by_line {
                 return pending().await;
             }
-            or(line_came_back(&mut kernel), name_came_back(&self.transport, &host)).await;
+            or(line_came_back(&mut kernel), name_came_back(&self.transport.resolver, &host)).await;
         };
         self.unless_stopped(or(clock::sleep(next.wait), woken)).await;
         self.kernel = kernel;
@@ -237,7 +247,7 @@ impl Way {
 
 /// How often tries ended in which way since the process started.
 #[derive(Default)]
-pub(super) struct EndCounts(std::collections::BTreeMap<&'static str, u64>);
+pub(super) struct EndCounts(BTreeMap<&'static str, u64>);
 
 impl EndCounts {
     fn count(&mut self, code: &'static str) {
@@ -280,7 +290,7 @@ async fn cut(connection: &Connection, client: &Arc<Client>, end: End) {
 /// Never returns.
 async fn keep_address(
     kernel: &mut Option<KernelChanges>,
-    local: Option<std::net::IpAddr>,
+    local: Option<IpAddr>,
     connection: &Connection,
     client: &Arc<Client>,
 ) {
@@ -371,7 +381,16 @@ async fn next_change(kernel: &mut Option<KernelChanges>) -> Change {
     }
 }
 
-/// Returns when a DNS server answers that did not before.
-async fn name_came_back(_transport: &WebSocketFactory, _host: &str) {
-    pending().await
+/// Returns when a DNS server answers that did not before. Each is compared with itself: one that has
+/// answered all the time says nothing of the line.
+async fn name_came_back(resolver: &Resolver, host: &str) {
+    let mut answered: BTreeMap<SocketAddr, bool> = BTreeMap::new();
+    loop {
+        let Some((server, answers)) = resolver.probe(host).await else { return pending().await };
+        if answered.insert(server, answers) == Some(false) && answers {
+            log::info!("connection: {server} answers again; trying again");
+            return;
+        }
+        clock::sleep(PROBE_EVERY).await;
+    }
 }

@@ -1,0 +1,281 @@
+//! What is known at one moment, as plain data: everything that health is computed from.
+
+use std::time::{Duration, Instant};
+
+use crate::ledger::{outbox, sync_queue};
+use crate::net::rung;
+use crate::supabase::sync;
+use crate::whatsapp::connection::standing::Standing;
+
+/// No honest clock shows an earlier time (2026-11-01, UTC): the program did not exist. A release may
+/// move it forward; it has to be before its build, not at it.
+pub const EARLIEST_SANE: i64 = 1_793_491_200;
+
+/// A clock is wrong when it differs by more than this from WhatsApp's, in seconds: certificates and
+/// WhatsApp's own checks bear minutes, not hours.
+pub const CLOCK_TOLERANCE: i64 = 5 * 60;
+
+/// All facts of one moment.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The moment, by the clock for intervals.
+    pub now: Instant,
+    /// The moment, in seconds since 1970 UTC by the box's clock, which may be wrong.
+    pub unix: i64,
+    /// When the process started.
+    pub started: Instant,
+    pub bounds: Bounds,
+    pub whatsapp: Standing,
+    /// Every server of the DNS ladder, in the order in which they are asked; empty if not known.
+    pub dns: Vec<rung::Health>,
+    /// `None`: no Supabase project is configured.
+    pub supabase: Option<sync::Standing>,
+    pub queues: Queues,
+    pub storage: Storage,
+    /// The process's memory; `None` where the kernel does not tell.
+    pub memory: Option<Memory>,
+    /// CPU time of the process since its start.
+    pub cpu: Duration,
+    /// Restarts of the last hour that nobody asked for.
+    pub restarts: u32,
+    /// Seconds by which WhatsApp's clock is ahead of the box's, if WhatsApp told.
+    pub clock_behind: Option<i64>,
+    /// Time of the latest message by WhatsApp's clock, in seconds since 1970 UTC.
+    pub latest_message: Option<i64>,
+}
+
+/// What the configuration says about when something is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Failed tries in a row after which the operator is told.
+    pub told_after: u32,
+    /// Longest silence in opening hours.
+    pub longest_silence: Duration,
+}
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Deliveries that came in and are not processed yet.
+    pub inbox: u32,
+    pub outbox: outbox::Counts,
+    /// Rows on their way to Supabase; all but `pending` may be some minutes old.
+    pub sync: sync_queue::Counts,
+    /// When the oldest row that waits was received, in seconds since 1970 UTC.
+    pub oldest_pending: Option<i64>,
+}
+
+/// How the disk of the data folder stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// `None` if the kernel does not tell.
+    pub disk: Option<Disk>,
+    /// The last failed commit of the ledger.
+    pub failed: Option<Failed>,
+    /// The ledger could not be read just now, and why.
+    pub unreadable: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that the bot may still write.
+    pub free: u64,
+    pub total: u64,
+    pub read_only: bool,
+}
+
+/// A commit that the disk refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    pub at: Instant,
+    pub kind: Failure,
+    /// SQLite's words.
+    pub reason: String,
+}
+
+/// Why the disk refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    Full,
+    ReadOnly,
+    /// The database file is damaged.
+    Damaged,
+    /// Anything else: as a rule the card or its reader.
+    Io,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident memory in bytes (`VmRSS`).
+    pub resident: u64,
+    /// The part of it that is not backed by a file (`RssAnon`): heap and stacks.
+    pub anonymous: u64,
+}
+
+impl Facts {
+    /// Age of the oldest row that has not reached Supabase; `None` if none waits, or if none can
+    /// leave because no project is configured.
+    pub fn oldest_unsynced(&self) -> Option<Duration> {
+        self.supabase.as_ref()?;
+        let received = self.queues.oldest_pending?;
+        // A row "of the future" was received under another clock.
+        Some(Duration::from_secs(u64::try_from(self.unix.saturating_sub(received)).unwrap_or(0)))
+    }
+
+    /// Why the box's clock cannot be right, if so: seconds by which it differs at least.
+    pub fn clock_error(&self) -> Option<ClockError> {
+        if self.unix < EARLIEST_SANE {
+            return Some(ClockError::BeforeBuild);
+        }
+        if let Some(behind) = self.clock_behind {
+            return (behind.abs() > CLOCK_TOLERANCE).then_some(ClockError::Differs { behind });
+        }
+        // A message cannot have been sent in the future.
+        let behind = self.latest_message?.saturating_sub(self.unix);
+        (behind > CLOCK_TOLERANCE).then_some(ClockError::Differs { behind })
+    }
+
+    /// Whether the promise is kept that nobody has to look: people are served, what they send is
+    /// kept and carried on. The dead man's switch is fed only while this holds.
+    pub fn promise_kept(&self) -> bool {
+        let storage = &self.storage;
+        let writable = storage.disk.is_none_or(|disk| !disk.read_only && disk.free >= DISK_FULL)
+            && storage.unreadable.is_none()
+            && self.recent_failure().is_none();
+        let delivered = self.oldest_unsynced().is_none_or(|age| age < LONGEST_UNSYNCED);
+        self.whatsapp.phase.is_up() && writable && delivered && self.clock_error().is_none()
+    }
+
+    /// The last failed commit, as long as it says something about the present.
+    pub fn recent_failure(&self) -> Option<&Failed> {
+        self.storage
+            .failed
+            .as_ref()
+            .filter(|failed| self.now.saturating_duration_since(failed.at) < FAILURE_LASTS)
+    }
+}
+
+/// A failed commit counts for this long. Writers that must not give up try again every 15 seconds,
+/// so a disk that still fails renews it.
+const FAILURE_LASTS: Duration = Duration::from_secs(3 * 60);
+
+/// Less free space than this in bytes and SQLite's next checkpoint may fail: the journal is cut back
+/// to 1 MiB, and one batch of messages takes less than another.
+pub const DISK_FULL: u64 = 4 * 1024 * 1024;
+
+/// Less free space than this in bytes and somebody should look: weeks of registrations still fit.
+pub const DISK_LOW: u64 = 200 * 1024 * 1024;
+
+/// On a disk that is small altogether, this share of it (1/20) is low instead.
+pub const DISK_LOW_SHARE: u64 = 20;
+
+/// Age of a row from which on the shared table is no longer of today's use.
+pub const LONGEST_UNSYNCED: Duration = Duration::from_secs(3600);
+
+/// How the clock is known to be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockError {
+    /// It shows a time at which this program did not exist.
+    BeforeBuild,
+    /// It is behind WhatsApp's by so many seconds, or ahead if negative.
+    Differs { behind: i64 },
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::whatsapp::connection::standing::Phase;
+
+    /// 2026-11-23T10:00:00 WIB, a Monday.
+    pub const UNIX: i64 = 1_795_402_800;
+
+    /// A moment at which all is well, some days after the start.
+    pub fn well() -> Facts {
+        let started = clock::now();
+        let now = started + Duration::from_secs(3 * 86_400);
+        let mut whatsapp = Standing::new(started, 130);
+        whatsapp.enter(Phase::Online, started + Duration::from_secs(3));
+        whatsapp.paired = true;
+        whatsapp.attempts = 1;
+        whatsapp.logins = 1;
+        whatsapp.last_stanza = Some(now - Duration::from_secs(10));
+        whatsapp.last_message = Some(now - Duration::from_secs(60));
+        Facts {
+            now,
+            unix: UNIX,
+            started,
+            bounds: Bounds { told_after: 5, longest_silence: Duration::from_secs(3 * 3600) },
+            whatsapp,
+            dns: Vec::new(),
+            supabase: Some(sync::Standing::Working),
+            queues: Queues::default(),
+            storage: Storage {
+                disk: Some(Disk { free: 4 << 30, total: 8 << 30, read_only: false }),
+                failed: None,
+                unreadable: None,
+            },
+            memory: Some(Memory { resident: 9_000_000, anonymous: 2_000_000 }),
+            cpu: Duration::from_secs(20),
+            restarts: 0,
+            clock_behind: None,
+            latest_message: Some(UNIX - 60),
+        }
+    }
+
+    #[test]
+    fn the_promise_is_kept_only_while_people_are_served_and_their_rows_carried_on() {
+        type Change = fn(&mut Facts);
+        assert!(well().promise_kept());
+        let broken: &[(&str, Change)] = &[
+            ("offline", |f| f.whatsapp.enter(Phase::Offline, f.now)),
+            ("backlog", |f| f.queues.oldest_pending = Some(UNIX - 3600)),
+            ("read-only", |f| f.storage.disk = Some(Disk { free: 1 << 30, total: 1 << 30, read_only: true })),
+            ("full", |f| f.storage.disk = Some(Disk { free: 0, total: 1 << 30, read_only: false })),
+            ("unreadable", |f| f.storage.unreadable = Some("malformed".into())),
+            ("clock", |f| f.unix = 0),
+        ];
+        for (what, change) in broken {
+            let mut facts = well();
+            change(&mut facts);
+            assert!(!facts.promise_kept(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_failed_commit_counts_for_some_minutes() {
+        let mut facts = well();
+        let failed = |at| Some(Failed { at, kind: Failure::Io, reason: "disk I/O error".into() });
+        facts.storage.failed = failed(facts.now - FAILURE_LASTS + Duration::from_secs(1));
+        assert!(!facts.promise_kept());
+        facts.storage.failed = failed(facts.now - FAILURE_LASTS);
+        assert!(facts.promise_kept());
+    }
+
+    #[test]
+    fn rows_that_cannot_leave_for_want_of_a_project_are_not_late() {
+        let mut facts = well();
+        facts.queues.oldest_pending = Some(UNIX - 90_000);
+        assert_eq!(facts.oldest_unsynced(), Some(Duration::from_secs(90_000)));
+        facts.supabase = None;
+        assert_eq!(facts.oldest_unsynced(), None);
+        assert!(facts.promise_kept());
+    }
+
+    #[test]
+    fn a_clock_is_wrong_before_the_build_behind_a_message_or_off_whatsapps() {
+        let mut facts = well();
+        assert_eq!(facts.clock_error(), None);
+        facts.latest_message = Some(facts.unix + CLOCK_TOLERANCE);
+        assert_eq!(facts.clock_error(), None);
+        facts.latest_message = Some(facts.unix + CLOCK_TOLERANCE + 1);
+        assert_eq!(facts.clock_error(), Some(ClockError::Differs { behind: 301 }));
+        // What WhatsApp says of its clock weighs more than one message with a strange time.
+        facts.clock_behind = Some(0);
+        assert_eq!(facts.clock_error(), None);
+        facts.clock_behind = Some(-7200);
+        assert_eq!(facts.clock_error(), Some(ClockError::Differs { behind: -7200 }));
+        facts.unix = EARLIEST_SANE - 1;
+        assert_eq!(facts.clock_error(), Some(ClockError::BeforeBuild));
+    }
+}

@@ -1,0 +1,322 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::super::facts::tests::{UNIX, well};
+use super::super::facts::{Disk, Failed, Memory};
+use super::*;
+use crate::supabase::verdict::Reason;
+use crate::whatsapp::connection::standing::{LastEnd, Phase};
+
+/// What is seen of facts that have been so for `time`.
+fn seen_after(facts: &Facts, time: Duration) -> Vec<Cause> {
+    let conditions = conditions(facts);
+    let begun = facts.now.checked_sub(time).unwrap();
+    let sightings = Sightings::default().after(&conditions, begun);
+    visible(&conditions, &sightings, facts.now).into_iter().map(|warning| warning.cause).collect()
+}
+
+fn seen(facts: &Facts) -> Vec<Cause> {
+    seen_after(facts, DAY_LONG)
+}
+
+const DAY_LONG: Duration = Duration::from_secs(86_400);
+
+fn offline(facts: &mut Facts, time: Duration, code: &'static str) {
+    let at = facts.now.checked_sub(time).unwrap();
+    facts.whatsapp.enter(Phase::Offline, at);
+    facts.whatsapp.last_end = Some(LastEnd { code, detail: format!("it was {code}"), at });
+}
+
+fn rung(facts: &Facts, kind: Kind, condition: rung::Condition) -> rung::Health {
+    let since = facts.now.checked_sub(HOUR).unwrap();
+    rung::Health { kind, server: "192.0.2.1:53".parse().unwrap(), condition, since }
+}
+
+fn failing() -> rung::Condition {
+    rung::Condition::Failing { reason: "timed out".into() }
+}
+
+fn lying() -> rung::Condition {
+    rung::Condition::Lying { reason: "NXDOMAIN".into() }
+}
+
+#[test]
+fn all_is_well_when_all_is_well() {
+    assert_eq!(conditions(&well()), []);
+    assert_eq!(worst(&[]), None);
+}
+
+#[test]
+fn codes_are_unique_and_no_cause_hides_behind_itself() {
+    let codes: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.code()).collect();
+    assert_eq!(codes.len(), Cause::ALL.len());
+    fn reaches(from: Cause, to: Cause, steps: usize) -> bool {
+        steps > 0 && from.warnable().depends_on.iter().any(|&next| next == to || reaches(next, to, steps - 1))
+    }
+    for &cause in Cause::ALL {
+        assert_eq!(Cause::of_code(cause.code()), Some(cause));
+        assert!(!reaches(cause, cause, 6), "{cause:?}");
+        // What must be told must also be important enough to be worth a call at night, or be mended
+        // by the operator: never a consequence only.
+        assert!(cause.code().contains('.'), "{cause:?}");
+    }
+    assert_eq!(Cause::of_code("nonsense"), None);
+}
+
+#[test]
+fn a_blip_of_the_connection_is_not_shown() {
+    let mut facts = well();
+    offline(&mut facts, 3 * MINUTE - Duration::from_millis(1), "lost");
+    assert_eq!(seen(&facts), []);
+    offline(&mut facts, Duration::ZERO, "lost");
+    facts.whatsapp.down_since = facts.now.checked_sub(3 * MINUTE);
+    assert_eq!(seen(&facts), [Cause::Offline]);
+}
+
+#[test]
+fn enough_failures_in_a_row_are_no_blip() {
+    let mut facts = well();
+    offline(&mut facts, MINUTE, "lost");
+    facts.whatsapp.failures = 4;
+    assert_eq!(seen(&facts), []);
+    facts.whatsapp.failures = 5;
+    assert_eq!(seen(&facts), [Cause::Offline]);
+}
+
+#[test]
+fn without_any_dns_the_line_is_down_and_the_rest_is_a_consequence() {
+    let mut facts = well();
+    offline(&mut facts, HOUR, "no_line");
+    facts.dns = [Kind::System, Kind::Https].map(|kind| rung(&facts, kind, failing())).to_vec();
+    facts.whatsapp.storm = true;
+    facts.whatsapp.failures = 90;
+    facts.supabase = Some(sync::Standing::Retrying {
+        since: facts.started,
+        failures: 9,
+        reason: Reason::new("no address"),
+    });
+    facts.queues.oldest_pending = Some(UNIX - 7200);
+    assert_eq!(seen(&facts), [Cause::LineDown]);
+    // One server that lies proves that there is a line.
+    facts.dns[0].condition = lying();
+    assert_eq!(seen(&facts)[..1], [Cause::LineDown]);
+    facts.whatsapp.last_end = None;
+    assert_eq!(seen(&facts), [Cause::DnsDead]);
+}
+
+#[test]
+fn one_lying_rung_beside_a_good_one_is_a_warning_and_no_alert() {
+    let mut facts = well();
+    facts.dns = vec![
+        rung(&facts, Kind::System, lying()),
+        rung(&facts, Kind::Https, rung::Condition::Good),
+        rung(&facts, Kind::Tls, failing()),
+    ];
+    let conditions = conditions(&facts);
+    let warnings = visible(&conditions, &Sightings::default().after(&conditions, facts.now), facts.now);
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert_eq!(warning.cause.code(), "dns.system.lying");
+    assert_eq!(warning.error.as_deref(), Some("192.0.2.1:53: NXDOMAIN"));
+    assert_eq!(worst(&warnings), Some(Severity::Warning));
+    assert!(!warning.cause.warnable().alerts);
+}
+
+#[test]
+fn a_rung_that_was_never_asked_is_no_evidence() {
+    let mut facts = well();
+    facts.dns =
+        vec![rung(&facts, Kind::System, failing()), rung(&facts, Kind::Https, rung::Condition::Unknown)];
+    assert_eq!(seen(&facts), [Cause::DnsSystemFailing]);
+}
+
+#[test]
+fn what_only_a_person_can_mend_is_said_at_once_and_by_its_name() {
+    for (code, cause) in
+        [("logged_out", Cause::LoggedOut), ("replaced", Cause::Replaced), ("banned", Cause::Banned)]
+    {
+        let mut facts = well();
+        offline(&mut facts, Duration::ZERO, code);
+        facts.whatsapp.failures = 50;
+        facts.whatsapp.storm = true;
+        facts.whatsapp.paired = code != "logged_out";
+        assert_eq!(seen_after(&facts, Duration::ZERO), [cause], "{code}");
+        facts.whatsapp.enter(Phase::Online, facts.now);
+        assert_eq!(seen(&facts), [], "{code}");
+    }
+    let mut facts = well();
+    offline(&mut facts, HOUR, "lost");
+    facts.whatsapp.last_end = None;
+    facts.whatsapp.paired = false;
+    assert_eq!(seen(&facts), [Cause::NotPaired]);
+}
+
+#[test]
+fn a_storm_is_told_instead_of_being_offline() {
+    let mut facts = well();
+    offline(&mut facts, HOUR, "lost");
+    facts.whatsapp.storm = true;
+    assert_eq!(seen(&facts), [Cause::Storm]);
+}
+
+#[test]
+fn supabase_is_told_of_at_once_when_it_wants_a_person_and_after_a_while_when_it_is_silent() {
+    let mut facts = well();
+    let ago = |minutes| facts.now.checked_sub(MINUTE * minutes).unwrap();
+    let retrying = |since| sync::Standing::Retrying { since, failures: 3, reason: Reason::new("HTTP 503") };
+    let (short, long) = (ago(14), ago(15));
+    facts.supabase = Some(retrying(short));
+    assert_eq!(seen(&facts), []);
+    facts.supabase = Some(retrying(long));
+    assert_eq!(seen(&facts), [Cause::SupabaseUnreachable]);
+    facts.supabase = Some(sync::Standing::NeedsOperator { since: facts.now, action: Action::CheckKey });
+    assert_eq!(seen_after(&facts, Duration::ZERO), [Cause::SupabaseRefused]);
+    facts.supabase = Some(sync::Standing::Broken { since: facts.now, reason: Reason::new("HTTP 406") });
+    assert_eq!(seen_after(&facts, Duration::ZERO), [Cause::SupabaseBroken]);
+}
+
+#[test]
+fn a_row_that_waits_for_over_an_hour_is_late() {
+    let mut facts = well();
+    facts.queues.oldest_pending = Some(UNIX - 3600);
+    assert_eq!(seen(&facts), []);
+    facts.queues.oldest_pending = Some(UNIX - 3601);
+    assert_eq!(seen(&facts), [Cause::SyncLate]);
+    assert_eq!(seen_after(&facts, MINUTE), []);
+    facts.supabase = None;
+    assert_eq!(seen(&facts), []);
+}
+
+#[test]
+fn the_disk_has_one_trouble_at_a_time() {
+    let mut facts = well();
+    let space = |free, read_only| Some(Disk { free, total: 8 << 30, read_only });
+    facts.storage.disk = space(facts::DISK_LOW - 1, false);
+    assert_eq!(seen(&facts), [Cause::DiskLow]);
+    facts.storage.disk = space(facts::DISK_FULL - 1, false);
+    assert_eq!(seen(&facts), [Cause::DiskFull]);
+    let failed = |kind| Some(Failed { at: facts.now, kind, reason: "refused".into() });
+    facts.storage.failed = failed(Failure::Full);
+    assert_eq!(seen(&facts), [Cause::DiskFull]);
+    facts.storage.disk = space(1 << 30, true);
+    facts.storage.failed = failed(Failure::ReadOnly);
+    assert_eq!(seen(&facts), [Cause::DiskReadOnly]);
+    facts.storage.disk = space(1 << 30, false);
+    facts.storage.failed = failed(Failure::Io);
+    assert_eq!(seen(&facts), [Cause::DiskFailing]);
+    // A disk that is small altogether is not low because of that.
+    facts.storage = super::super::facts::Storage::default();
+    facts.storage.disk = Some(Disk { free: 60 << 20, total: 1 << 30, read_only: false });
+    assert_eq!(seen(&facts), []);
+}
+
+#[test]
+fn silence_counts_in_opening_hours_only() {
+    let mut facts = well();
+    facts.whatsapp.last_message = facts.now.checked_sub(9 * HOUR);
+    facts.latest_message = None;
+    // At 10:00 WIB the day has been open for less than four hours, at 08:00 for less than two.
+    assert_eq!(seen(&facts), [Cause::Deaf]);
+    facts.unix = UNIX - 2 * 3600;
+    assert_eq!(seen(&facts), []);
+    // 02:00: closed.
+    facts.unix = UNIX - 8 * 3600;
+    assert_eq!(seen(&facts), []);
+    // Nobody is there who could be heard.
+    facts.unix = UNIX;
+    offline(&mut facts, HOUR, "lost");
+    assert_eq!(seen(&facts), [Cause::Offline]);
+}
+
+#[test]
+fn the_connection_gets_its_chance_before_silence_is_shown() {
+    let mut facts = well();
+    facts.whatsapp.last_message = facts.now.checked_sub(3 * HOUR + 14 * MINUTE);
+    assert_eq!(seen(&facts), []);
+    facts.whatsapp.last_message = facts.now.checked_sub(3 * HOUR + 15 * MINUTE);
+    assert_eq!(seen(&facts), [Cause::Deaf]);
+}
+
+#[test]
+fn an_unseen_phone_restarts_a_wrong_clock_and_much_memory_are_shown() {
+    let mut facts = well();
+    facts.whatsapp.phone_seen = Some(UNIX - 12 * DAY + 1);
+    facts.restarts = 5;
+    facts.memory = Some(Memory { resident: MUCH_MEMORY, anonymous: 0 });
+    assert_eq!(seen(&facts), []);
+    facts.whatsapp.phone_seen = Some(UNIX - 12 * DAY);
+    facts.restarts = 6;
+    facts.memory = Some(Memory { resident: MUCH_MEMORY + 1, anonymous: 0 });
+    assert_eq!(seen(&facts), [Cause::PhoneUnseen, Cause::Restarts, Cause::MemoryHigh]);
+    // A clock that is wrong knows nothing about days.
+    facts.clock_behind = Some(-100 * DAY);
+    assert_eq!(seen(&facts), [Cause::Restarts, Cause::ClockWrong, Cause::MemoryHigh]);
+}
+
+#[test]
+fn a_cause_that_went_away_begins_anew() {
+    let mut facts = well();
+    facts.restarts = 9;
+    let present = conditions(&facts);
+    let first = Sightings::default().after(&present, facts.now);
+    let later = facts.now + HOUR;
+    assert_eq!(first.after(&present, later), first);
+    assert_eq!(first.after(&[], later), Sightings::default());
+    assert!(visible(&present, &first.after(&[], later).after(&present, later), later).is_empty());
+}
+
+fn any_rung() -> impl Strategy<Value = (u8, u8)> {
+    (0..4_u8, 0..4_u8)
+}
+
+proptest! {
+    /// Whatever the facts: something hidden always has a visible or young cause above it.
+    #[test]
+    fn trouble_is_never_hidden_without_a_reason(
+        phase in 0..7_usize,
+        end in 0..6_usize,
+        rungs in prop::collection::vec(any_rung(), 0..5),
+        flags in any::<[bool; 6]>(),
+        pending in prop::option::of(0..10_000_i64),
+    ) {
+        let phases = [
+            Phase::Offline, Phase::Resolving, Phase::Connecting, Phase::Handshake, Phase::Syncing,
+            Phase::Online, Phase::Pairing,
+        ];
+        let ends = ["no_line", "lost", "replaced", "logged_out", "outdated", "banned"];
+        let mut facts = well();
+        offline(&mut facts, HOUR, ends[end]);
+        facts.whatsapp.enter(phases[phase], facts.now);
+        facts.whatsapp.paired = flags[0];
+        facts.whatsapp.storm = flags[1];
+        if flags[2] {
+            facts.supabase = Some(sync::Standing::Retrying {
+                since: facts.started, failures: 1, reason: Reason::new("HTTP 500"),
+            });
+        }
+        if flags[3] { facts.clock_behind = Some(9999); }
+        if flags[4] { facts.storage.disk = Some(Disk { free: 1, total: 1 << 30, read_only: flags[5] }); }
+        facts.queues.oldest_pending = pending.map(|age| UNIX - age);
+        facts.dns = rungs.iter().map(|&(kind, condition)| rung(
+            &facts,
+            [Kind::System, Kind::Https, Kind::Tls, Kind::Public][usize::from(kind)],
+            [rung::Condition::Unknown, rung::Condition::Good, failing(), lying()][usize::from(condition)].clone(),
+        )).collect();
+        let found = conditions(&facts);
+        let causes: BTreeSet<_> = found.iter().map(|condition| condition.cause).collect();
+        prop_assert_eq!(causes.len(), found.len(), "each cause once");
+        let shown = seen(&facts);
+        if !found.is_empty() {
+            // All have lasted for a day, so at least the roots are visible.
+            let root = |cause: &Cause| !cause.warnable().depends_on.iter().any(|up| causes.contains(up));
+            let since_facts = |cause: &Cause| found.iter().any(|c| c.cause == *cause && c.since.is_some());
+            for cause in causes.iter().filter(|cause| root(cause) && !since_facts(cause)) {
+                prop_assert!(shown.contains(cause), "{:?}", cause);
+            }
+            prop_assert!(causes.iter().any(root));
+        }
+        if !facts.whatsapp.phase.is_up() {
+            prop_assert!(causes.contains(&Cause::Offline));
+        }
+    }
+}
