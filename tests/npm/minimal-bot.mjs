@@ -3,7 +3,11 @@
 // durability (SQLite, WAL, synchronous=FULL, one transaction per message). It does less than
 // bot-kjp: no pacing, no outbox, no sync, no log. What it lacks is to its advantage.
 //
-//   node minimal-bot.mjs URL FOLDER
+//   node minimal-bot.mjs URL FOLDER [RECONNECT_AFTER_MS]
+//
+// A connection that ends is followed by the next one after RECONNECT_AFTER_MS (default 1000). With 0
+// it reconnects as Baileys' own example does, and most bots that were made from it:
+//   if (statusCode !== DisconnectReason.loggedOut) connect()
 //
 // FOLDER gets the session (`auth/`) and the database (`registrations.db`). One JSON object per line
 // on stdout: {"event":"start","pid"}, {"event":"qr","text"}, {"event":"open"}, {"event":"close","code"}.
@@ -22,9 +26,9 @@ const LINES_PER_PERSON = 4
 const LIST_MAX_ROWS = 60 // about as many as fit into bot-kjp's longest reply
 const RECONNECT_AFTER_MS = 1000
 
-const [url, folder] = process.argv.slice(2)
+const [url, folder, reconnectAfter = RECONNECT_AFTER_MS] = process.argv.slice(2)
 if (!folder) {
-    console.error('usage: node minimal-bot.mjs URL FOLDER')
+    console.error('usage: node minimal-bot.mjs URL FOLDER [RECONNECT_AFTER_MS]')
     process.exit(64)
 }
 const say = (event, rest = {}) => console.log(JSON.stringify({ event, ...rest }))
@@ -158,7 +162,10 @@ function connect() {
             say('close', { code })
             if (ending) return
             if (code === DisconnectReason.loggedOut) process.exit(1)
-            setTimeout(connect, code === DisconnectReason.restartRequired ? 0 : RECONNECT_AFTER_MS)
+            const wait = code === DisconnectReason.restartRequired ? 0 : Number(reconnectAfter)
+            // Without a timer when there is nothing to wait for: so it stands in the example.
+            if (wait === 0) connect()
+            else setTimeout(connect, wait)
         }
     })
     socket.ev.on('messages.upsert', async ({ messages }) => {

@@ -2,7 +2,7 @@
 //! its ledger read.
 
 use std::fs::{self, File, Metadata};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -86,6 +86,15 @@ impl Bot {
             text.push_str("\n[supabase]\ninterval = '100ms'\n");
         }
         text
+    }
+
+    /// Adds sections to the configuration, in TOML; they hold from the next start on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, sections: &str) -> Result<()> {
+        let mut file = File::options().append(true).open(self.config())?;
+        file.write_all(sections.as_bytes()).context("cannot add to the configuration")
     }
 
     fn config(&self) -> PathBuf {

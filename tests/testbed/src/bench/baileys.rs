@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The script's stderr, in its folder; all runs one after the other.
 const LOG: &str = "minimal-bot.log";
 
+/// Runs `$@` with the file `$0` in the place of resolv.conf.
+const UNDER_OTHER_NAMES: &str = r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#;
+
 /// What the script says on stdout, one JSON object per line.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -38,11 +41,39 @@ enum Event {
     },
 }
 
+/// How the script finds its server.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub url: String,
+    /// What Node.js needs where it must look the server up.
+    pub names: Option<Names>,
+    /// Pause between the end of a connection and the next one; the script's own when absent.
+    pub reconnect_after: Option<Duration>,
+}
+
+/// What stands in for the machine's own settings.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// Lies over `/etc/resolv.conf`, where getaddrinfo(3) looks for its servers.
+    pub resolv_conf: PathBuf,
+    /// Certificate of an authority that is trusted besides the usual ones, in PEM.
+    pub ca_file: PathBuf,
+}
+
+impl Place {
+    /// On the same machine, by address.
+    pub(super) fn beside(server: &WhatsApp) -> Self {
+        Self { url: server.url(), names: None, reconnect_after: None }
+    }
+}
+
 /// A running Baileys bot, online.
 pub(super) struct BaileysBot {
     process: Running,
     lines: Receiver<String>,
     folder: PathBuf,
+    /// Connections that ended, as far as its lines were read.
+    closes: u64,
 }
 
 impl BaileysBot {
@@ -51,8 +82,8 @@ impl BaileysBot {
     ///
     /// # Errors
     /// When `npm ci` was not run, or the script does not come online or end in time.
-    pub(super) fn link(server: &WhatsApp, phone: &Handset, folder: &Path) -> Result<()> {
-        let mut bot = Self::spawn(server, folder)?;
+    pub(super) fn link(server: &WhatsApp, phone: &Handset, folder: &Path, place: &Place) -> Result<()> {
+        let mut bot = Self::spawn(folder, place)?;
         bot.come_online(server, phone, true)?;
         bot.process.ask_to_end()?;
         let status = bot.process.wait_end("the Baileys bot to end")?;
@@ -66,25 +97,41 @@ impl BaileysBot {
     ///
     /// # Errors
     /// As [`BaileysBot::link`], and when it is not linked.
-    pub(super) fn start(server: &WhatsApp, phone: &Handset, folder: &Path) -> Result<Self> {
-        let bot = Self::spawn(server, folder)?;
+    pub(super) fn start(server: &WhatsApp, phone: &Handset, folder: &Path, place: &Place) -> Result<Self> {
+        let bot = Self::spawn(folder, place)?;
         bot.come_online(server, phone, false)?;
         Ok(bot)
     }
 
-    fn spawn(server: &WhatsApp, folder: &Path) -> Result<Self> {
+    fn spawn(folder: &Path, place: &Place) -> Result<Self> {
         let npm = npm_folder();
         let node = node(&npm);
         ensure!(node.is_file(), "{} is missing; run `npm ci` in {}", node.display(), npm.display());
         let log = File::options().create(true).append(true).open(folder.join(LOG))?;
-        let mut command = child_command(&node);
+        let mut command = match &place.names {
+            None => child_command(&node),
+            Some(names) => {
+                // A mount namespace of its own. Each program becomes the next, so that the process
+                // id is Node's in the end.
+                let mut command = child_command(Path::new("unshare"));
+                command
+                    .args(["--mount", "--", "sh", "-c", UNDER_OTHER_NAMES])
+                    .arg(&names.resolv_conf)
+                    .arg(&node);
+                command.env("NODE_EXTRA_CA_CERTS", &names.ca_file);
+                command
+            }
+        };
         // SQLite in Node.js 24 still announces itself as experimental.
         command.arg("--disable-warning=ExperimentalWarning").arg(npm.join("minimal-bot.mjs"));
-        command.arg(server.url()).arg(folder).env("NODE_ENV", "production");
+        command.arg(&place.url).arg(folder).env("NODE_ENV", "production");
+        if let Some(wait) = place.reconnect_after {
+            command.arg(wait.as_millis().to_string());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut process = Running(command.spawn().context("cannot start Node.js")?);
         let lines = lines_of(&mut process.0)?;
-        Ok(Self { process, lines, folder: folder.to_owned() })
+        Ok(Self { process, lines, folder: folder.to_owned(), closes: 0 })
     }
 
     fn come_online(&self, server: &WhatsApp, phone: &Handset, may_link: bool) -> Result<()> {
@@ -117,8 +164,22 @@ impl BaileysBot {
         bail!("nothing after {START:?}")
     }
 
+    /// How many connections it made that ended again, since it started: as many as it made, but for
+    /// the one that it has or tries now. To be asked often, because what it says waits in memory.
+    pub(super) fn closes(&mut self) -> u64 {
+        for line in self.lines.try_iter() {
+            // Baileys' Signal library prints too, and in no format.
+            match serde_json::from_str(&line) {
+                Ok(Event::Close { .. }) => self.closes += 1,
+                Ok(event) => log::debug!("the Baileys bot says {event:?}"),
+                Err(_) => log::debug!("the Baileys bot printed {line:?}"),
+            }
+        }
+        self.closes
+    }
+
     /// What it wrote to stderr, to be added to an error.
-    fn written(&self) -> String {
+    pub(super) fn written(&self) -> String {
         format!("; it wrote: {}", fs::read_to_string(self.folder.join(LOG)).unwrap_or_default())
     }
 
@@ -161,11 +222,12 @@ mod tests {
         let server = WhatsApp::start(Options::default()).unwrap();
         let account = server.phone("Baileys bot").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let early = BaileysBot::start(&server, &account, folder.path()).map(drop).unwrap_err();
+        let place = Place::beside(&server);
+        let early = BaileysBot::start(&server, &account, folder.path(), &place).map(drop).unwrap_err();
         assert!(format!("{early:#}").contains("wants to be linked"), "{early:#}");
 
-        BaileysBot::link(&server, &account, folder.path()).unwrap();
-        let bot = BaileysBot::start(&server, &account, folder.path()).unwrap();
+        BaileysBot::link(&server, &account, folder.path(), &place).unwrap();
+        let bot = BaileysBot::start(&server, &account, folder.path(), &place).unwrap();
         assert_eq!(account.companions().len(), 1);
         let ani = server.phone("Ani").unwrap();
         ani.send_text(account.number(), "halo").unwrap();

@@ -6,10 +6,13 @@
 //! and latencies compare the two bots; memory and CPU seconds are each bot's own.
 //!
 //! The run fails when a bot's database does not hold exactly the people that were sent.
+//!
+//! `testbed bench storm` measures an outage instead: see [`storm`].
 
 mod baileys;
 mod process;
 mod report;
+mod storm;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +26,7 @@ use crate::bot::{Bot, DatabaseCopy, Settings, copy_database};
 use crate::customers::{CUSTOMERS_PER_SEED, Customer, PEOPLE_PER_CUSTOMER};
 use crate::interrupt::{self, wait_until};
 use crate::{Handset, Options, WhatsApp};
-use baileys::BaileysBot;
+use baileys::{BaileysBot, Place};
 use process::Snapshot;
 use report::{Measurement, Plan, Report};
 
@@ -32,6 +35,7 @@ Measures bot-kjp against a minimal bot on Baileys, under the same load on the sa
 
 testbed bench --bot PATH [--registrations N] [--customers N] [--idle SECONDS] [--json]
               [--only bot-kjp|baileys] [--folder DIR]
+testbed bench storm […]                 measures an outage; see testbed bench storm --help
 
   --bot PATH          bot-kjp, built with --release --features danger-accept-test-bed
   --registrations N   people to register, one per message (default 1000)
@@ -76,6 +80,15 @@ impl Contestant {
             Self::Baileys => "Baileys bot",
         }
     }
+
+    /// As the option `--only` names them.
+    fn named(name: &str) -> Result<Self> {
+        match name {
+            "bot-kjp" => Ok(Self::BotKjp),
+            "baileys" => Ok(Self::Baileys),
+            other => bail!("--only {other}: neither bot-kjp nor baileys"),
+        }
+    }
 }
 
 struct Arguments {
@@ -92,7 +105,10 @@ struct Arguments {
 ///
 /// # Errors
 /// When a bot does not start, does not answer or loses a registration.
-pub fn run(arguments: lexopt::Parser) -> Result<()> {
+pub fn run(mut arguments: lexopt::Parser) -> Result<()> {
+    if arguments.try_raw_args().is_some_and(|mut raw| raw.next_if(|word| word == "storm").is_some()) {
+        return storm::run(arguments);
+    }
     let Some(arguments) = parse(arguments)? else {
         println!("{HELP}");
         return Ok(());
@@ -126,11 +142,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
             Long("folder") => arguments.folder = Some(parser.value()?.into()),
             Long("json") => arguments.json = true,
             Long("only") => {
-                arguments.only = Some(match parser.value()?.string()?.as_str() {
-                    "bot-kjp" => Contestant::BotKjp,
-                    "baileys" => Contestant::Baileys,
-                    other => bail!("--only {other}: neither bot-kjp nor baileys"),
-                });
+                arguments.only = Some(Contestant::named(&parser.value()?.string()?)?);
             }
             Short('h') | Long("help") => return Ok(None),
             other => bail!("{}\n\n{HELP}", other.unexpected()),
@@ -232,8 +244,9 @@ impl Load<'_> {
     fn measure_baileys(&self, folder: &Path) -> Result<Measurement> {
         let account = self.server.phone("Baileys bot")?;
         progress("linking the Baileys bot");
-        BaileysBot::link(self.server, &account, folder)?;
-        let bot = BaileysBot::start(self.server, &account, folder)?;
+        let place = Place::beside(self.server);
+        BaileysBot::link(self.server, &account, folder, &place)?;
+        let bot = BaileysBot::start(self.server, &account, folder, &place)?;
         self.measure(Contestant::Baileys, &account, bot.pid(), &bot.database())
     }
 
@@ -281,14 +294,7 @@ impl Load<'_> {
 
     /// The people in the database must be those that were sent: none lost, none invented.
     fn expect_rows(&self, database: &Connection, contestant: Contestant) -> Result<usize> {
-        let column = match contestant {
-            Contestant::BotKjp => "no_ktp",
-            Contestant::Baileys => "nik",
-        };
-        let mut stored = database
-            .prepare(&format!("SELECT {column} FROM registration ORDER BY {column}"))?
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<Vec<String>, _>>()?;
+        let mut stored = people_in(database, contestant)?;
         let people = |Writer { customer, people, .. }: &Writer| -> Vec<String> {
             (0..*people).map(|n| customer.person(n).nik).collect()
         };
@@ -304,6 +310,17 @@ impl Load<'_> {
         );
         Ok(stored.len())
     }
+}
+
+/// The NIKs of all registrations.
+fn people_in(database: &Connection, contestant: Contestant) -> Result<Vec<String>> {
+    let column = match contestant {
+        Contestant::BotKjp => "no_ktp",
+        Contestant::Baileys => "nik",
+    };
+    let mut select = database.prepare(&format!("SELECT {column} FROM registration"))?;
+    let people = select.query_map([], |row| row.get(0))?;
+    Ok(people.collect::<Result<_, _>>()?)
 }
 
 /// One customer's whole conversation: time from handing each message to the phone until the answer

@@ -47,6 +47,13 @@ impl Snapshot {
     }
 }
 
+/// Forgets the peak so far: `peak_kib` then counts from now (`man 5 proc`, clear_refs).
+pub fn forget_peak(pid: u32) -> Result<()> {
+    const RESET_PEAK: &str = "5";
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, RESET_PEAK).with_context(|| format!("write {path}"))
+}
+
 /// The number after `name:` in a file of `name: number [unit]` lines.
 fn field(text: &str, name: &str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -1,5 +1,6 @@
 //! What was measured, as JSON and as a table for people.
 
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const AIM_RESIDENT_MB: f64 = 10.0;
 const AIM_TIMES_LESS_MEMORY: f64 = 20.0;
 const AIM_TIMES_LESS_CPU: f64 = 10.0;
 
-const KIB_PER_MB: f64 = 1_000_000.0 / 1024.0;
+pub(super) const KIB_PER_MB: f64 = 1_000_000.0 / 1024.0;
 
 /// What both bots went through.
 #[derive(Debug, Serialize)]
@@ -96,7 +97,7 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
 }
 
 #[derive(Debug, Serialize)]
-struct Machine {
+pub(super) struct Machine {
     processor: String,
     cores: usize,
     memory_mb: u64,
@@ -104,7 +105,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn this() -> Self {
+    pub(super) fn this() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let after = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -121,6 +122,25 @@ impl Machine {
     }
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, cores, memory_mb, kernel } = self;
+        write!(formatter, "{processor}, {cores} cores, {memory_mb} MB, Linux {kernel}")
+    }
+}
+
+/// Versions of the bots: of bot-kjp when there is one, and of Baileys when it is installed.
+pub(super) fn versions(bot: Option<&Path>) -> Vec<String> {
+    let output = bot.and_then(|bot| Command::new(bot).arg("--version").output().ok());
+    let ours = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    ours.into_iter().chain(baileys::versions().ok()).collect()
+}
+
+/// Now, in UTC.
+pub(super) fn date() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// Everything that was found out.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -134,22 +154,15 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(plan: Plan, bots: Vec<Measurement>, bot: Option<&Path>) -> Self {
-        let mut versions = Vec::new();
-        if let Some(output) = bot.and_then(|bot| Command::new(bot).arg("--version").output().ok()) {
-            versions.push(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        versions.extend(baileys::versions().ok());
-        let date = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
-        Self { date, machine: Machine::this(), versions, plan, bots }
+        Self { date: date(), machine: Machine::this(), versions: versions(bot), plan, bots }
     }
 
     /// At most 100 columns.
     pub(super) fn table(&self) -> String {
         let Plan { registrations, customers, idle_seconds, per_chat_per_second, total_per_second } =
             &self.plan;
-        let Machine { processor, cores, memory_mb, kernel } = &self.machine;
         let mut text = format!(
-            "\nBench of {}\n  {processor}, {cores} cores, {memory_mb} MB, Linux {kernel}\n  {}\n\
+            "\nBench of {}\n  {}\n  {}\n\
              \n{registrations} registrations by {customers} customers at once, each waiting for its answer; \
              before that {idle_seconds} s idle.\n\
              Server and phones run on the same machine. Pacing of bot-kjp at its maximum: \
@@ -157,6 +170,7 @@ impl Report {
              the Baileys bot has none. Both sync each registration\n\
              to disk (SQLite, synchronous=FULL); bot-kjp its Signal sessions and replies too, Baileys does not.\n\n",
             self.date,
+            self.machine,
             self.versions.join("\n  "),
         );
         text.push_str(&self.row("", &|m| m.bot.to_owned(), None));
