@@ -166,13 +166,14 @@ async fn dial<L: Layer>(
     host: &str,
     port: u16,
 ) -> Result<L::Stream, DialError> {
-    let end = clock::now() + DIAL_DEADLINE;
+    let begun = clock::now();
+    let end = begun + DIAL_DEADLINE;
     let mut tried: Vec<IpAddr> = Vec::new();
     let mut failures: Vec<(SocketAddr, Failure)> = Vec::new();
     let timeout = |failures: &[_]| DialError::Timeout { host: host.to_owned(), port, tried: told(failures) };
     loop {
         let rest = end.saturating_duration_since(clock::now());
-        let addresses = match within(rest, Box::pin(resolver.lookup_beyond(host, &tried))).await {
+        let addresses = match within(rest, Box::pin(resolver.lookup_beyond(host, &tried, begun))).await {
             Some(Ok(addresses)) => addresses,
             Some(Err(error)) if tried.is_empty() => return Err(error.into()),
             Some(Err(others)) => {

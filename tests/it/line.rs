@@ -49,7 +49,11 @@ struct Begun {
 
 impl Begun {
     fn new(speed: u32) -> Self {
-        let scene = LineScene::new(speed, SHIPPED);
+        Self::with(speed, SHIPPED)
+    }
+
+    fn with(speed: u32, more: &str) -> Self {
+        let scene = LineScene::new(speed, more);
         let bot = scene.run();
         let mut ani = Guest::new(&scene.scene, 0);
         ani.register_and_wait(&scene.scene);
@@ -242,7 +246,8 @@ fn truncated_datagrams_and_blocked_tcp_leave_https() {
 
 #[test]
 fn a_resolv_conf_that_is_empty_gone_or_new_is_no_obstacle() {
-    let mut begun = Begun::new(1);
+    // Its connections are short, and no failures.
+    let mut begun = Begun::with(1, "[connection]\nstable = \"1s\"\n");
     let file = begun.scene.line.resolv_conf("").expect("a resolv.conf");
     let new = format!("nameserver 192.0.2.1\nnameserver {}\n", RESOLVERS[2]);
     for text in [Some(""), None, Some("\u{0}nameserver\nsearch x"), Some(new.as_str())] {
@@ -252,6 +257,7 @@ fn a_resolv_conf_that_is_empty_gone_or_new_is_no_obstacle() {
             None => std::fs::remove_file(&file).expect("removed"),
         }
         scene.move_whatsapp();
+        scene.let_pass(SECOND);
         let before = scene.logins();
         scene.cut();
         ani.register(&scene.scene);

@@ -79,7 +79,7 @@ pub(super) struct Host {
     proofs: Vec<(IpAddr, String, Option<Instant>)>,
     shunned: Vec<(IpAddr, Shunned, Instant)>,
     absent: Option<(ResolveError, Instant)>,
-    failed_at: Option<Instant>,
+    failed: Option<(ResolveError, Instant)>,
 }
 
 impl Known {
@@ -107,7 +107,7 @@ impl Known {
                     proofs: Vec::new(),
                     shunned: Vec::new(),
                     absent: None,
-                    failed_at: None,
+                    failed: None,
                 });
             }
         }
@@ -176,18 +176,23 @@ impl Host {
 
     /// Whether a look-up has found nothing just now.
     pub(super) fn has_just_failed(&self, now: Instant) -> bool {
-        self.failed_at.is_some_and(|at| now.saturating_duration_since(at) < RECHECK_AFTER)
+        self.failed.as_ref().is_some_and(|(_, at)| now.saturating_duration_since(*at) < RECHECK_AFTER)
+    }
+
+    /// Why a look-up that ended after `since` found nothing.
+    pub(super) fn failed_since(&self, since: Instant) -> Option<&ResolveError> {
+        self.failed.as_ref().filter(|(_, at)| *at >= since).map(|(error, _)| error)
     }
 
     pub(super) fn found(&mut self, addresses: &[IpAddr], rung: RungId, ttl: Duration, now: Instant) {
         self.ttl = ttl.clamp(LEAST_TTL, LONGEST_TTL);
         self.answer = Some((addresses.to_vec(), rung, now + self.ttl));
         self.absent = None;
-        self.failed_at = None;
+        self.failed = None;
     }
 
     pub(super) fn not_found(&mut self, error: &ResolveError, now: Instant) {
-        self.failed_at = Some(now);
+        self.failed = Some((error.clone(), now));
         self.absent = match error {
             ResolveError::NotFound { .. } => Some((error.clone(), now + ABSENT_FOR)),
             // Whoever was silent may answer now.

@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_rustls::rustls::ClientConfig;
 use futures_rustls::rustls::client::Resumption;
@@ -129,7 +129,7 @@ struct State {
     stamp: Option<Option<Stamp>>,
     known: Known,
     /// Searches under way, by host. As many as there are callers.
-    flights: Vec<(String, Flight)>,
+    flights: Vec<(String, Flight, Instant)>,
 }
 
 /// The outcome of a search, once it is there.
@@ -187,11 +187,17 @@ impl Resolver {
     /// The addresses of `host`, the best first; never empty. Addresses themselves (`127.0.0.1`,
     /// `::1`, `[::1]`) and `localhost` need no server.
     pub async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        self.lookup_beyond(host, &[]).await
+        self.lookup_beyond(host, &[], clock::now()).await
     }
 
-    /// Like [`lookup`](Self::lookup), for addresses other than those that were `tried`.
-    pub async fn lookup_beyond(&self, host: &str, tried: &[IpAddr]) -> Result<Vec<IpAddr>, ResolveError> {
+    /// Like [`lookup`](Self::lookup), for addresses other than those that were `tried` since `since`:
+    /// a search that has ended in vain meanwhile is not repeated.
+    pub async fn lookup_beyond(
+        &self,
+        host: &str,
+        tried: &[IpAddr],
+        since: Instant,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
         let untried = |mut addresses: Vec<IpAddr>| {
             addresses.retain(|address| !tried.contains(address));
             Some(addresses).filter(|addresses| !addresses.is_empty())
@@ -228,7 +234,14 @@ impl Resolver {
                     .or_else(|| untried(self.pinned(&key)))
                     .ok_or_else(|| error.clone());
             }
-            (self.join_or_start(&mut state, host, &key, name), fallback, patience)
+            if fallback.is_none()
+                && let Some(error) = known.failed_since(since)
+            {
+                return Err(error.clone());
+            }
+            let (flight, started) = self.join_or_start(&mut state, host, &key, name);
+            // Who asks again while the same search goes on has waited already.
+            (flight, fallback, patience.saturating_sub(now.saturating_duration_since(started)))
         };
 
         let outcome = match &fallback {
@@ -254,22 +267,22 @@ impl Resolver {
 
     /// Joins the search for `host` that is under way, or starts one. It goes on if nobody waits any
     /// more: whoever comes next finds its result.
-    fn join_or_start(&self, state: &mut State, host: &str, key: &str, name: Name) -> Flight {
-        if let Some((_, flight)) = state.flights.iter().find(|(other, _)| other == key) {
-            return flight.clone();
+    fn join_or_start(&self, state: &mut State, host: &str, key: &str, name: Name) -> (Flight, Instant) {
+        if let Some((_, flight, started)) = state.flights.iter().find(|(other, ..)| other == key) {
+            return (flight.clone(), *started);
         }
-        let flight = Flight::default();
-        state.flights.push((key.to_owned(), flight.clone()));
+        let (flight, started) = (Flight::default(), clock::now());
+        state.flights.push((key.to_owned(), flight.clone(), started));
         let (resolver, done) = (self.clone(), flight.clone());
         let (host, key) = (host.to_owned(), key.to_owned());
         let search = async move {
             let outcome = resolver.search(&host, &key, &name).await;
-            resolver.state().flights.retain(|(other, _)| *other != key);
+            resolver.state().flights.retain(|(other, ..)| *other != key);
             // Nobody else sets it.
             let _ = done.set(outcome).await;
         };
         self.shared.executor.spawn(search).detach();
-        flight
+        (flight, started)
     }
 
     /// TLS for `host` succeeded at `address`: it is the right one, and whoever gave it is honest.

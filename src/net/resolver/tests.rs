@@ -666,7 +666,7 @@ fn when_everybody_gives_what_did_not_work_it_is_given_again_but_not_within_the_s
         let resolver = public(executor, &[one, other]);
         resolver.lookup(NAME).await.unwrap();
         resolver.disproved(NAME, GOOD.into(), "cut");
-        let error = resolver.lookup_beyond(NAME, &[GOOD.into()]).await.unwrap_err();
+        let error = resolver.lookup_beyond(NAME, &[GOOD.into()], clock::now()).await.unwrap_err();
         assert!(error.to_string().contains(&format!("public {other} gave 157.240.1.60, where")), "{error}");
         for server in [one, other] {
             assert!(matches!(condition(&resolver, server), Condition::Lying { .. }), "as far as can be seen");
@@ -710,7 +710,7 @@ fn an_address_that_an_authenticated_server_confirms_is_nobodys_lie() {
         resolver.lookup(NAME).await.unwrap();
         resolver.disproved(NAME, GOOD.into(), "the connection was reset");
         assert!(matches!(condition(&resolver, plain), Condition::Lying { .. }));
-        resolver.lookup_beyond(NAME, &[GOOD.into()]).await.unwrap_err();
+        resolver.lookup_beyond(NAME, &[GOOD.into()], clock::now()).await.unwrap_err();
         assert_eq!(condition(&resolver, plain), Condition::Good);
         assert!(!matches!(condition(&resolver, https), Condition::Lying { .. }));
     });

@@ -296,7 +296,7 @@ impl Connection {
             handover: handover.clone(),
             store: store.clone(),
             settings: settings.clone(),
-            said: String::new(),
+            said: Vec::new(),
             ends: EndCounts::default(),
             after_silence: false,
         };

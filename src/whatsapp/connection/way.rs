@@ -35,6 +35,9 @@ const LOGIN_CHECKS_FAILED: u32 = 4;
 /// in no other way. Nothing else adds so much at once.
 const THROTTLED_ERRORS: u32 = 5;
 
+/// Different ends that are remembered as said.
+const MOST_SAID: usize = 8;
+
 /// One cheap DNS packet so often while there is no line.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
@@ -63,8 +66,8 @@ pub(super) struct Way {
     pub handover: Handover,
     pub store: SessionStore,
     pub settings: Settings,
-    /// The last end that was logged: the same again and again is said once.
-    pub said: String,
+    /// Ends that were logged since the last good connection: the same again and again is said once.
+    pub said: Vec<String>,
     /// Ends of the tries that the ceiling counts, for the day when it holds.
     pub ends: EndCounts,
     /// The last connection was ended because nobody wrote: the next one shows whether it was deaf.
@@ -197,14 +200,16 @@ impl Way {
     fn note(&mut self, end: &End, failures: u32) {
         let detail = end.detail();
         self.ends.count(end.code());
-        if self.said != detail {
+        if !self.said.contains(&detail) {
             match end {
                 End::QrCodesExhausted | End::Restart | End::AddressGone | End::Silence => {
                     log::info!("connection: {detail}");
                 }
                 _ => log::warn!("connection: {detail}"),
             }
-            self.said.clone_from(&detail);
+            // The oldest makes room: a bound on memory, not on what may be said.
+            self.said.truncate(MOST_SAID - 1);
+            self.said.insert(0, detail.clone());
         }
         let now = clock::now();
         let mut state = self.connection.state();
