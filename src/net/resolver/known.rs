@@ -120,7 +120,7 @@ impl Known {
         for host in &mut self.hosts {
             host.answer = None;
             host.absent = None;
-            host.failed_at = None;
+            host.failed = None;
             host.shunned.retain(|shunned| shunned.1 == Shunned::Disproved);
         }
     }
