@@ -445,8 +445,8 @@ mod tests {
 
     /// A DNS server that gives `address` for every name.
     async fn dns(executor: Executor, address: [u8; 4]) -> SocketAddr {
-        use hickory_proto::op::{Message, MessageType, OpCode};
-        use hickory_proto::rr::{RData, Record, RecordType, rdata::A};
+        use hickory_resolver::proto::op::{Message, MessageType, OpCode};
+        use hickory_resolver::proto::rr::{RData, Record, RecordType, rdata::A};
         let socket = smol::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server = socket.local_addr().unwrap();
         let serve = async move {

@@ -2,6 +2,7 @@
 
 pub mod deadline;
 pub mod dial;
+mod dns_runtime;
 pub mod http;
 mod in_flight;
 pub mod kernel_changes;

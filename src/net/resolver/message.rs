@@ -4,8 +4,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RecordType};
 
 use crate::net::deadline::within;
 
@@ -34,16 +34,32 @@ pub(super) enum Answer {
 
 /// The answer to the question for one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Reply {
+pub(super) enum Reply {
     Answer(Answer),
     Failed(String),
 }
 
-/// Of which of the two messages it is the answer.
+/// For which addresses a question asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+pub(super) enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    /// The preferred one first.
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) const fn record_type(self) -> RecordType {
+        match self {
+            Self::V4 => RecordType::A,
+            Self::V6 => RecordType::AAAA,
+        }
+    }
+
+    pub(super) fn of(record_type: RecordType) -> Option<Self> {
+        Self::BOTH.into_iter().find(|family| family.record_type() == record_type)
+    }
 }
 
 /// The two messages that ask for the addresses of a name.
@@ -69,33 +85,31 @@ impl Question {
 
     /// A, then AAAA.
     pub(super) fn messages(&self) -> [Vec<u8>; 2] {
-        [(self.ids[0], RecordType::A), (self.ids[1], RecordType::AAAA)].map(|(id, record_type)| {
+        Family::BOTH.map(|family| {
+            let id = self.ids[family as usize];
             let mut message = Message::new(id, MessageType::Query, OpCode::Query);
             message.metadata.recursion_desired = true;
-            message.add_query(Query::query(self.name.clone(), record_type));
+            message.add_query(Query::query(self.name.clone(), family.record_type()));
             // A question of a name that was parsed always has a wire form.
             message.to_vec().unwrap_or_default()
         })
     }
 
-    /// What `bytes` answer, and whether they were cut short. `None`: not an answer to this.
-    fn read(&self, bytes: &[u8]) -> Option<(Family, Reply, bool)> {
+    /// What `bytes` answer. `None`: not an answer to this.
+    fn read(&self, bytes: &[u8]) -> Option<(Family, Reply)> {
         let message = Message::from_vec(bytes).ok()?;
         let metadata = &message.metadata;
         let [asked] = &message.queries[..] else { return None };
-        let (family, id) = match asked.query_type() {
-            RecordType::A => (Family::V4, self.ids[0]),
-            RecordType::AAAA => (Family::V6, self.ids[1]),
-            _ => return None,
-        };
+        let family = Family::of(asked.query_type())?;
+        let id = self.ids[family as usize];
         // Names are compared without regard to case.
         let ours =
             metadata.message_type == MessageType::Response && metadata.id == id && *asked.name() == self.name;
-        ours.then(|| (family, reply(&message, family), metadata.truncation))
+        ours.then(|| (family, reply(&message, family)))
     }
 }
 
-fn reply(message: &Message, family: Family) -> Reply {
+pub(super) fn reply(message: &Message, family: Family) -> Reply {
     match message.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => return Reply::Answer(Answer::NoSuchName),
@@ -118,16 +132,9 @@ pub(super) trait Source {
     fn next(&mut self) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 }
 
-/// What was gathered, and whether some of it was cut short.
-pub(super) struct Gathered {
-    pub(super) answer: Result<Answer, String>,
-    pub(super) truncated: bool,
-}
-
 /// Reads messages until the question is answered. Whoever calls sets the limit.
-pub(super) async fn gather(question: &Question, source: &mut impl Source) -> Gathered {
+pub(super) async fn gather(question: &Question, source: &mut impl Source) -> Result<Answer, String> {
     let mut replies = Replies::default();
-    let mut truncated = false;
     loop {
         let next = match replies.patience() {
             Patience::Enough => None,
@@ -138,46 +145,39 @@ pub(super) async fn gather(question: &Question, source: &mut impl Source) -> Gat
             None => break,
             Some(Ok(bytes)) => {
                 // Anything else is not for us: a late answer to somebody else, or a forgery.
-                if let Some((family, reply, cut)) = question.read(&bytes) {
-                    truncated |= cut;
+                if let Some((family, reply)) = question.read(&bytes) {
                     replies.take(family, reply);
-                    if truncated {
-                        break;
-                    }
                 }
             }
-            Some(Err(reason)) => {
-                let answer = replies.conclude();
-                return Gathered { answer: answer.map_err(|_| reason), truncated };
-            }
+            Some(Err(reason)) => return replies.conclude().map_err(|_| reason),
         }
     }
-    Gathered { answer: replies.conclude(), truncated }
+    replies.conclude()
 }
 
-#[derive(Debug, Default)]
-struct Replies {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Replies {
     v4: Option<Reply>,
     v6: Option<Reply>,
 }
 
 /// How long the reply that is still missing is worth waiting for.
 #[derive(Debug, PartialEq, Eq)]
-enum Patience {
+pub(super) enum Patience {
     Enough,
     AtMost(Duration),
     NoEnd,
 }
 
 impl Replies {
-    fn take(&mut self, family: Family, reply: Reply) {
+    pub(super) fn take(&mut self, family: Family, reply: Reply) {
         match family {
             Family::V4 => self.v4.get_or_insert(reply),
             Family::V6 => self.v6.get_or_insert(reply),
         };
     }
 
-    fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         use Answer::{Addresses, NoSuchName};
         match (&self.v4, &self.v6) {
             (Some(_), Some(_)) | (Some(Reply::Answer(NoSuchName)), None) => Patience::Enough,
@@ -187,7 +187,7 @@ impl Replies {
         }
     }
 
-    fn conclude(self) -> Result<Answer, String> {
+    pub(super) fn conclude(self) -> Result<Answer, String> {
         let mut failure = None;
         let mut all = Vec::new();
         let mut least = Duration::MAX;
@@ -218,8 +218,8 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_proto::rr::rdata::{A, AAAA};
-    use hickory_proto::rr::{RData, Record};
+    use hickory_resolver::proto::rr::rdata::{A, AAAA};
+    use hickory_resolver::proto::rr::{RData, Record};
 
     fn question() -> Question {
         Question::new(&Name::from_ascii("web.example.com.").unwrap())
@@ -242,14 +242,14 @@ mod tests {
         let [a, aaaa] = question.messages();
         let v4 = RData::A(A::new(157, 240, 1, 60));
         let good = answer(&a, std::slice::from_ref(&v4));
-        let (family, reply, cut) = question.read(&good.to_vec().unwrap()).unwrap();
+        let (family, reply) = question.read(&good.to_vec().unwrap()).unwrap();
         let expected = Answer::Addresses {
             addresses: vec!["157.240.1.60".parse().unwrap()],
             ttl: Duration::from_secs(60),
         };
-        assert_eq!((family, reply, cut), (Family::V4, Reply::Answer(expected), false));
+        assert_eq!((family, reply), (Family::V4, Reply::Answer(expected)));
         // A record of the other family answers nothing.
-        let (family, reply, _) = question.read(&answer(&aaaa, &[v4]).to_vec().unwrap()).unwrap();
+        let (family, reply) = question.read(&answer(&aaaa, &[v4]).to_vec().unwrap()).unwrap();
         assert_eq!((family, reply), (Family::V6, Reply::Answer(Answer::NoAddress)));
 
         assert_eq!(question.read(&a), None, "the question itself");

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use futures_rustls::rustls::ClientConfig;
 use futures_rustls::rustls::client::Resumption;
-use hickory_proto::rr::Name;
+use hickory_resolver::proto::rr::Name;
 use smol::lock::OnceCell;
 
 use self::known::{Known, Shunned, Source};
@@ -34,13 +34,13 @@ use super::rung::{Condition, Health, Kind};
 use crate::clock;
 use crate::executor::Executor;
 
-mod encrypted;
+mod hickory;
 mod http_response;
+mod https;
 mod known;
 mod ladder;
 pub mod last_good;
 mod message;
-mod plain;
 mod probe;
 mod public_address;
 mod search;

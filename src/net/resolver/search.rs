@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_proto::rr::Name;
+use hickory_resolver::proto::rr::Name;
 
 use super::ladder::{self, RungId, STEP, Said, Schedule, condition_after, judge};
-use super::message::{Answer, Question};
-use super::{LOOKUP_DEADLINE, ResolveError, Resolver, State, encrypted, host_name, plain};
+use super::message::Answer;
+use super::{LOOKUP_DEADLINE, ResolveError, Resolver, State, hickory, host_name, https};
 use crate::clock;
 use crate::net::deadline::within;
 use crate::net::in_flight::{InFlight, Next};
@@ -195,19 +195,14 @@ impl Resolver {
 
     /// Asks one rung, within its deadline.
     async fn ask(&self, rung: RungId, name: &Name) -> Result<Answer, String> {
-        let question = match rung.kind {
-            Kind::Https => Question::for_https(name),
-            Kind::System | Kind::Tls | Kind::Public => Question::new(name),
-        };
-        let no_tls = || "cannot be asked without TLS".to_owned();
-        let tls = self.shared.tls.as_ref();
+        let RungId { kind, server } = rung;
+        let executor = self.shared.executor;
+        let tls = || self.shared.tls.as_ref().ok_or_else(|| "cannot be asked without TLS".to_owned());
         let answer = async {
-            match rung.kind {
-                Kind::System | Kind::Public => plain::ask(rung.server, &question).await,
-                Kind::Https => {
-                    encrypted::ask_over_https(tls.ok_or_else(no_tls)?, rung.server, &question).await
-                }
-                Kind::Tls => encrypted::ask_over_tls(tls.ok_or_else(no_tls)?, rung.server, &question).await,
+            match kind {
+                Kind::System | Kind::Public => hickory::ask(executor, server, name).await,
+                Kind::Https => https::ask(tls()?, server, name).await,
+                Kind::Tls => hickory::ask_over_tls(executor, tls()?, server, name).await,
             }
         };
         within(RUNG_DEADLINE, Box::pin(answer))

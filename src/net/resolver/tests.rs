@@ -1,12 +1,14 @@
+use super::ladder::judge;
+use super::message::Answer;
 use super::*;
 
 use std::fs;
 use std::io;
 
 use futures_lite::future::{or, yield_now};
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::{TcpListener, UdpSocket};
 
@@ -30,11 +32,14 @@ enum Manner {
     /// The name exists and has no address.
     Empty,
     Fails,
+    Refuses,
     Silent,
     /// Says over UDP that the answer is longer, and gives it over TCP.
     Truncates,
     /// The same, with a part of the answer and without TCP.
     TruncatesForGood,
+    /// The same, without any part of the answer.
+    TruncatesWithoutPart,
     OnlyIpv6,
     Both,
     Garbage,
@@ -72,7 +77,7 @@ async fn server(executor: Executor, manner: Manner) -> (SocketAddr, Queries) {
         }
     };
     executor.spawn(serve).detach();
-    if manner != TruncatesForGood {
+    if !matches!(manner, TruncatesForGood | TruncatesWithoutPart) {
         let serve = async move {
             loop {
                 let (stream, _) = tcp.accept().await.unwrap();
@@ -152,8 +157,10 @@ async fn answer(query: &[u8], manner: Manner, protocol: &'static str, report: &R
         Garbage => return Some(vec![0xff; 40]),
         Denies => message.metadata.response_code = ResponseCode::NXDomain,
         Fails => message.metadata.response_code = ResponseCode::ServFail,
+        Refuses => message.metadata.response_code = ResponseCode::Refused,
         Empty => {}
         Truncates if protocol == "udp" => message.metadata.truncation = true,
+        TruncatesWithoutPart => message.metadata.truncation = true,
         TruncatesForGood => {
             message.metadata.truncation = true;
             give(&mut message, v4(GOOD));
@@ -331,6 +338,130 @@ fn an_answer_with_another_number_is_nobodys_answer() {
         let (honest, _queries) = server(executor, Gives(BETTER)).await;
         let resolver = public(executor, &[forging, honest]);
         assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(BETTER)]);
+    });
+}
+
+#[test]
+fn the_ttl_of_the_records_is_handed_on() {
+    run(async |executor| {
+        let authority = Authority::new();
+        let name = host_name(NAME).unwrap();
+        let (plain, _queries) = server(executor, Both).await;
+        let (tls, _queries) = encrypted(executor, &authority, Kind::Tls, Both, "127.0.0.1").await;
+        for answer in [
+            hickory::ask(executor, plain, &name).await,
+            hickory::ask_over_tls(executor, &authority.client(), tls, &name).await,
+        ] {
+            let addresses = vec![IpAddr::from(GOOD), V6.into()];
+            assert_eq!(answer, Ok(Answer::Addresses { addresses, ttl: Duration::from_secs(60) }));
+        }
+    });
+}
+
+#[test]
+fn each_failure_of_a_plain_server_is_told_in_words_of_its_own() {
+    run(async |executor| {
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+        let said = async |manner| {
+            let (address, _queries) = server(executor, manner).await;
+            let answer = hickory::ask(executor, address, &host_name(NAME).unwrap()).await;
+            judge(answer, &[], &[]).to_string()
+        };
+        assert_eq!(said(Denies).await, "said that the name does not exist");
+        assert_eq!(said(Empty).await, "said that the name has no address");
+        assert_eq!(said(Fails).await, "answered \"Server Failure\"");
+        assert_eq!(said(Refuses).await, "answered \"Query Refused\"");
+        assert_eq!(
+            said(TruncatesWithoutPart).await,
+            "gave a part of the answer only over UDP and could not be reached (Connection refused (os error 111)) \
+             over TCP"
+        );
+        assert_eq!(
+            hickory::ask(executor, closed, &host_name(NAME).unwrap()).await.unwrap_err(),
+            "could not be reached (Connection refused (os error 111))"
+        );
+    });
+}
+
+/// Over one connection, because each handshake costs round trips and, on the server, patience.
+#[test]
+fn a_question_over_tls_takes_one_connection() {
+    run(async |executor| {
+        let authority = Authority::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = authority.server("127.0.0.1");
+        let (report, reported) = async_channel::unbounded();
+        let (connected, connections) = async_channel::unbounded();
+        let serve = async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connected.try_send(()).unwrap();
+                let stream = acceptor.accept(stream).await.unwrap();
+                let talk = framed(stream, Both, "tls", report.clone());
+                executor.spawn(async move { drop(talk.await) }).detach();
+            }
+        };
+        executor.spawn(serve).detach();
+        let name = host_name(NAME).unwrap();
+        hickory::ask_over_tls(executor, &authority.client(), address, &name).await.unwrap();
+        assert_eq!((connections.len(), reported.len()), (1, 2));
+    });
+}
+
+/// Runs in a process of its own, because the other tests open files too.
+#[test]
+fn look_ups_in_vain_leave_neither_sockets_nor_tasks() {
+    const ALONE: &str = "BOT_KJP_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let test = "net::resolver::tests::look_ups_in_vain_leave_neither_sockets_nor_tasks";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", "--nocapture", test]).env(ALONE, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+        return;
+    }
+    run(async |executor| {
+        let authority = Authority::new();
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (failing, _queries) = server(executor, Fails).await;
+        let (part, _queries) = server(executor, TruncatesWithoutPart).await;
+        let (silent, _queries) = server(executor, Silent).await;
+        let (tls, _queries) = encrypted(executor, &authority, Kind::Tls, Fails, "127.0.0.1").await;
+        let (tls_wrong, _queries) = encrypted(executor, &authority, Kind::Tls, Fails, "127.0.0.2").await;
+        let (tls_silent, _queries) = encrypted(executor, &authority, Kind::Tls, Silent, "127.0.0.1").await;
+        let resolver = |executor, public: &[SocketAddr], tls_servers: &[SocketAddr]| {
+            let (public, tls_servers) = (public.to_vec(), tls_servers.to_vec());
+            let options = Options { public, tls_servers, ..options() };
+            Resolver::new(executor, options, &authority.client(), last_good::Nothing)
+        };
+        // What the resolver starts runs apart from the servers, so that it can be seen to end.
+        let apart = crate::executor::new();
+        let hasty = resolver(apart, &[closed, failing, part], &[tls, tls_wrong]);
+        let patient = resolver(apart, &[silent], &[tls_silent]);
+        let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let in_vain = async {
+            hasty.lookup(NAME).await.unwrap_err();
+            let before = descriptors();
+            for n in 0..500 {
+                hasty.lookup(&format!("{n}.example.com")).await.unwrap_err();
+            }
+            let waiting: Vec<_> = (0..10)
+                .map(|n| {
+                    let patient = patient.clone();
+                    executor.spawn(async move { patient.lookup(&format!("{n}.example.com")).await })
+                })
+                .collect();
+            for look_up in waiting {
+                look_up.await.unwrap_err();
+            }
+            // The servers notice a moment later that nobody is there any more.
+            clock::sleep(Duration::from_millis(500)).await;
+            (before, descriptors(), apart.is_empty())
+        };
+        let (before, after, no_task) = apart.run(in_vain).await;
+        assert!(after <= before, "{before} descriptors before, {after} after");
+        assert!(no_task, "a task is left");
     });
 }
 

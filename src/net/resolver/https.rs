@@ -1,42 +1,29 @@
-//! DNS over TLS (RFC 7858) and over HTTPS (RFC 8484), to servers that are known by their address.
+//! DNS over HTTPS (RFC 8484), to servers that are known by their address. Hickory's own needs tokio.
 //!
 //! The certificate must be valid for the address: so whoever answers is who was asked, which no
 //! rung of plain DNS can say. Connections are not kept: the bot asks for a name a few times a day.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_rustls::client::TlsStream;
 use futures_rustls::rustls::ClientConfig;
+use hickory_resolver::proto::rr::Name;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use smol::net::TcpStream;
 
 use super::http_response::{Response, parse};
 use super::message::{Answer, Question, Source, gather};
-use super::plain::{broken_off, over_stream, unreachable};
-use crate::net::tls::{self, TlsError};
+use crate::net::dns_runtime::connect_tls;
 
 /// Longest response over HTTPS with its head, in bytes. Answers have some hundred.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
-/// Asks `server` over TLS. Whoever calls sets the limit.
-pub(super) async fn ask_over_tls(
-    tls: &Arc<ClientConfig>,
-    server: SocketAddr,
-    question: &Question,
-) -> Result<Answer, String> {
-    over_stream(connect(tls, server).await?, question).await.answer
-}
-
-/// Asks `server` over HTTPS with HTTP/1.1. Whoever calls sets the limit.
+/// Asks `server` for both families of addresses with HTTP/1.1. Whoever calls sets the limit.
 ///
 /// Both questions are sent at once (RFC 9112 §9.3.2), so that the second costs no round trip.
-pub(super) async fn ask_over_https(
-    tls: &Arc<ClientConfig>,
-    server: SocketAddr,
-    question: &Question,
-) -> Result<Answer, String> {
-    let mut stream = connect(tls, server).await?;
+pub(super) async fn ask(tls: &Arc<ClientConfig>, server: SocketAddr, name: &Name) -> Result<Answer, String> {
+    let question = Question::for_https(name);
+    let mut stream = connect_tls(tls, server).await.map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     for message in question.messages() {
         let head = format!(
@@ -53,17 +40,11 @@ pub(super) async fn ask_over_https(
         stream.flush().await
     };
     sent.await.map_err(|error| broken_off(&error))?;
-    gather(question, &mut Responses { stream, read: Vec::new() }).await.answer
+    gather(&question, &mut Responses { stream, read: Vec::new() }).await
 }
 
-async fn connect(tls: &Arc<ClientConfig>, server: SocketAddr) -> Result<TlsStream<TcpStream>, String> {
-    let stream = TcpStream::connect(server).await.map_err(|error| unreachable(&error))?;
-    let _ = stream.set_nodelay(true);
-    tls::handshake(tls, &server.ip().to_string(), stream).await.map_err(|error| match error {
-        // Whoever reads it knows which server is meant.
-        TlsError::Handshake { source, .. } => format!("does not speak TLS as itself ({source})"),
-        error => error.to_string(),
-    })
+fn broken_off(error: &io::Error) -> String {
+    format!("broke off ({error})")
 }
 
 /// The server as HTTP names it: without the usual port.
