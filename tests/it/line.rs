@@ -376,7 +376,8 @@ fn a_line_that_dies_and_returns_fifty_times_wears_nobody_out() {
 fn the_lines_return_is_noticed_in_the_middle_of_a_wait() {
     const ROUNDS: usize = 5;
     // The kernel tells of the cable, the DNS probe of everything else.
-    let weathers: [(&str, fn(&LineScene), fn(&LineScene)); 3] = [
+    type Act = fn(&LineScene);
+    let weathers: [(&str, Act, Act); 3] = [
         ("cable", |scene| scene.line.down().unwrap(), |scene| scene.line.up().unwrap()),
         ("black hole", |scene| scene.line.black_hole(true).unwrap(), |scene| scene.line.heal().unwrap()),
         ("names", |scene| no_names(scene, &Dns::Silence), names_again),

@@ -839,10 +839,12 @@ fn a_probe_is_one_datagram_to_the_plain_servers_in_turn() {
         let resolver = public(executor, &[one, other]);
         let mut results = Vec::new();
         for _ in 0..4 {
-            results.push(resolver.probe(NAME).await);
+            results.push(resolver.probe(NAME).await.unwrap());
         }
         results.sort_unstable();
-        assert_eq!(results, [false, false, true, true]);
+        let mut expected = [(one, true), (one, true), (other, false), (other, false)];
+        expected.sort_unstable();
+        assert_eq!(results, expected);
         assert_eq!((one_asked.len(), other_asked.len()), (2, 2));
         assert!(resolver.health().iter().all(|health| health.condition == Condition::Unknown));
     });
@@ -853,15 +855,19 @@ fn a_probe_believes_no_liar() {
     run(async |executor| {
         for manner in [Denies, Empty, Fails, Gives(PRIVATE), WrongNumber, Garbage] {
             let (address, _queries) = server(executor, manner).await;
-            assert!(!public(executor, &[address]).probe(NAME).await);
+            assert_eq!(public(executor, &[address]).probe(NAME).await, Some((address, false)));
         }
         let only_https = Options { https: vec![([127, 0, 0, 1], 1).into()], ..options() };
-        assert!(!resolver(executor, only_https).probe(NAME).await, "nobody to ask");
+        assert_eq!(resolver(executor, only_https).probe(NAME).await, None, "nobody to ask");
         let (address, _queries) = server(executor, Gives(GOOD)).await;
         let resolver = public(executor, &[address]);
         resolver.unreachable(NAME, GOOD.into());
-        assert!(resolver.probe(NAME).await, "the line was down, the answer is right");
+        assert_eq!(
+            resolver.probe(NAME).await,
+            Some((address, true)),
+            "the line was down, the answer is right"
+        );
         resolver.disproved(NAME, GOOD.into(), "wrong certificate");
-        assert!(!resolver.probe(NAME).await);
+        assert_eq!(resolver.probe(NAME).await, Some((address, false)));
     });
 }

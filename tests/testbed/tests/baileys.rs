@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::baileys::{Baileys, PATIENCE};
+use testbed::interrupt::wait_until;
 use testbed::{Addressing, Fault, Handset, Options, SendAs, WhatsApp, text_message};
 
 /// A server, Budi's phone, and a Baileys client linked to it.
@@ -230,9 +231,56 @@ fn delayed_duplicated_and_overtaken_messages_arrive_as_commanded() {
     assert!(baileys.leftover("message").is_empty(), "a repeated message was taken for a new one");
 }
 
+/// A client that was just linked has still to acknowledge its phone's key.
+fn wait_for_an_empty_queue(server: &WhatsApp, phone: &Handset) {
+    let empty = || Ok((server.queue_len(phone.number())? == 0).then_some(()));
+    wait_until("the client to have read its queue", PATIENCE, empty).unwrap();
+}
+
+#[test]
+fn a_deaf_connection_works_but_hears_nothing_until_the_next_login() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    let logins = server.logins(budi.number()).unwrap();
+    wait_for_an_empty_queue(&server, &budi);
+    server.fault_on(budi.number(), Fault::Deaf).unwrap();
+    let unheard = ani.send_text(budi.number(), "halo?").unwrap();
+    // Its own messages are taken, acknowledged and relayed; the receipts for them are withheld.
+    let said = baileys.send(ani.number(), "ada orang?").unwrap();
+    baileys.wait("ack", |ack| ack["id"] == *said).unwrap();
+    ani.wait_for(|shown| shown.id == said, PATIENCE).unwrap();
+    // Whatever was on its way before the acknowledgement has been read by now.
+    assert!(baileys.leftover("message").is_empty());
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 1);
+
+    server.fault_on(budi.number(), Fault::Drop).unwrap();
+    baileys.wait("close", |_| true).unwrap();
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    baileys.wait("message", |message| message["id"] == *unheard).unwrap();
+    ani.wait_delivered(&unheard, PATIENCE).unwrap();
+    assert_eq!(server.logins(budi.number()).unwrap(), logins + 1);
+    // A new connection is not deaf.
+    let heard = ani.send_text(budi.number(), "akhirnya").unwrap();
+    baileys.wait("message", |message| message["id"] == *heard).unwrap();
+}
+
+#[test]
+fn a_deaf_connection_hears_what_it_missed_when_the_faults_are_cleared() {
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    wait_for_an_empty_queue(&server, &budi);
+    server.fault(Fault::Deaf).unwrap();
+    let late = ani.send_text(budi.number(), "halo?").unwrap();
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 1);
+    server.clear_faults();
+    baileys.wait("message", |message| message["id"] == *late).unwrap();
+    ani.wait_delivered(&late, PATIENCE).unwrap();
+}
+
 #[test]
 fn a_refused_handshake_and_a_refused_connection_pass_with_their_count() {
     let (server, budi, mut baileys) = linked();
+    let (connections, logins) = (server.connections(), server.logins(budi.number()).unwrap());
     server.fault(Fault::RefuseHandshake { count: Some(1) }).unwrap();
     server.fault_on(budi.number(), Fault::Drop).unwrap();
     baileys.wait("close", |_| true).unwrap();
@@ -244,6 +292,9 @@ fn a_refused_handshake_and_a_refused_connection_pass_with_their_count() {
     baileys.command(json!({ "do": "reconnect" })).unwrap();
     baileys.wait("open", |_| true).unwrap();
     assert_eq!(server.devices_online(budi.number()).unwrap().len(), 1);
+    // Two in vain and one login.
+    assert_eq!(server.connections(), connections + 3);
+    assert_eq!(server.logins(budi.number()).unwrap(), logins + 1);
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures_lite::AsyncWriteExt;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use testbed::baileys::PATIENCE;
 use testbed::dns::{self, Transport};
 use testbed::interrupt::wait_until;
-use testbed::line::{HOME, Line, ROUTER};
-use testbed::{Authority, DnsServer, Options, WhatsApp};
+use testbed::line::{HOME, Line, Publication, ROUTER};
+use testbed::proxy::{Tls, Whom};
+use testbed::{Authority, DnsServer, Options, WhatsApp, proxy};
 
 const WHATSAPP: Ipv4Addr = Ipv4Addr::new(157, 240, 0, 60);
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
@@ -131,13 +132,45 @@ fn ports_and_hosts_are_closed_or_swallowed_one_by_one() {
 }
 
 #[test]
-fn a_lossy_line_still_carries_everything() {
-    let (line, server) = line_with_echo();
+fn a_lossy_line_loses_its_share_in_both_directions() {
+    const SENT: usize = 100;
+    let line = Line::new().unwrap();
+    let server = SocketAddr::new(line.host(RESOLVER).unwrap(), 53);
+    let echo = line.internet(|| UdpSocket::bind(server).unwrap()).unwrap();
+    let client = line.at_home(|| UdpSocket::bind((HOME, 0)).unwrap()).unwrap();
+    client.connect(server).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let arrived = std::thread::spawn(move || {
+        let mut arrived = 0;
+        loop {
+            let mut datagram = [0; 8];
+            let (length, from) = echo.recv_from(&mut datagram).unwrap();
+            arrived += 1;
+            echo.send_to(&datagram[..length], from).unwrap();
+            if &datagram[..length] == b"last" {
+                return arrived - 1;
+            }
+        }
+    });
     line.loss(20).unwrap();
-    let mut stream = dial(&line, server, PATIENCE).unwrap();
-    for _ in 0..5 {
-        echoes(&mut stream, "halo", PATIENCE).unwrap();
+    for _ in 0..SENT {
+        client.send(b"next").unwrap();
     }
+    // What was in time to be lost has been.
+    line.loss(0).unwrap();
+    client.send(b"last").unwrap();
+    let mut back = 0;
+    loop {
+        let mut datagram = [0; 8];
+        let length = client.recv(&mut datagram).unwrap();
+        if &datagram[..length] == b"last" {
+            break;
+        }
+        back += 1;
+    }
+    let arrived = arrived.join().unwrap();
+    assert!((1..SENT).contains(&arrived), "{arrived} of {SENT} arrived");
+    assert!((1..=arrived).contains(&back), "{back} of {arrived} came back");
     assert!(line.loss(101).is_err());
 }
 
@@ -244,4 +277,42 @@ fn the_test_s_servers_stand_on_their_real_addresses_and_ports() {
     }
     dial(&line, (ROUTER, 53).into(), PATIENCE).unwrap();
     assert_eq!(whatsapp.connections(), 1);
+}
+
+#[test]
+fn a_server_outside_the_line_is_published_on_it_and_refuses_and_comes_back_there() {
+    let authority = Authority::new().unwrap();
+    let line = Line::new().unwrap();
+    let address = SocketAddr::new(line.host(Ipv4Addr::new(104, 18, 0, 10)).unwrap(), HTTPS);
+    // It stays where the test is: PostgreSQL and PostgREST behind a gateway, for example.
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = outside.local_addr().unwrap();
+    let publication = Publication {
+        server,
+        at: address,
+        tls: Some(Tls { authority: authority.clone(), names: vec!["project.supabase.co".into()] }),
+    };
+    let proxy = line.publish(publication).unwrap();
+    proxy.set_fault(Whom::New, &proxy::Fault::Refuse).unwrap();
+    assert_eq!(dial(&line, address, PATIENCE).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    proxy.clear_faults().unwrap();
+
+    let stream = dial(&line, address, PATIENCE).unwrap();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = outside.accept().unwrap();
+        let mut question = [0; 4];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(&question).unwrap();
+    });
+    let connector = authority.connector().unwrap();
+    smol::block_on(async {
+        let stream = smol::Async::new(stream).unwrap();
+        let mut tls = connector.connect("project.supabase.co".try_into().unwrap(), stream).await.unwrap();
+        tls.write_all(b"halo").await.unwrap();
+        tls.flush().await.unwrap();
+        let mut back = [0; 4];
+        tls.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"halo");
+    });
+    serving.join().unwrap();
 }

@@ -7,43 +7,44 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::patience;
-use crate::dns::{DnsServer, Fault, Journal, Scope, Transport};
+use crate::dns::{self, DnsServer, Journal, Scope, Transport};
 
 /// Seconds that an address is good for unless it is said.
 const TTL: u32 = 60;
 
+/// Without the `dns_` in front.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    DnsHost {
+    Host {
         host: String,
         addresses: Vec<IpAddr>,
         #[serde(default = "ttl")]
         ttl: u32,
     },
-    DnsAlias {
+    Alias {
         host: String,
         of: String,
         #[serde(default = "ttl")]
         ttl: u32,
     },
-    DnsForget {
+    Forget {
         host: String,
     },
-    DnsFault {
-        fault: Fault,
+    Fault {
+        fault: dns::Fault,
         #[serde(default)]
         scope: Scope,
         times: Option<u32>,
     },
-    DnsClearFaults,
-    DnsDie,
-    DnsComeBack,
-    DnsQueries {
+    ClearFaults,
+    Die,
+    ComeBack,
+    Queries {
         name: Option<String>,
         transport: Option<Transport>,
     },
-    DnsWaitQueries {
+    WaitQueries {
         count: u64,
         name: Option<String>,
         transport: Option<Transport>,
@@ -71,14 +72,14 @@ pub fn status(server: &DnsServer) -> Value {
 
 pub fn perform(server: &DnsServer, command: Command) -> anyhow::Result<Value> {
     match command {
-        Command::DnsHost { host, addresses, ttl } => server.set_host(&host, &addresses, ttl)?,
-        Command::DnsAlias { host, of, ttl } => server.set_alias(&host, &of, ttl)?,
-        Command::DnsForget { host } => server.forget_host(&host),
-        Command::DnsFault { fault, scope, times } => server.put_fault(scope, fault, times)?,
-        Command::DnsClearFaults => server.clear_faults()?,
-        Command::DnsDie => server.die()?,
-        Command::DnsComeBack => server.come_back()?,
-        Command::DnsQueries { name, transport } => {
+        Command::Host { host, addresses, ttl } => server.set_host(&host, &addresses, ttl)?,
+        Command::Alias { host, of, ttl } => server.set_alias(&host, &of, ttl)?,
+        Command::Forget { host } => server.forget_host(&host),
+        Command::Fault { fault, scope, times } => server.put_fault(scope, fault, times)?,
+        Command::ClearFaults => server.clear_faults()?,
+        Command::Die => server.die()?,
+        Command::ComeBack => server.come_back()?,
+        Command::Queries { name, transport } => {
             let journal = server.queries();
             let fits = |over: Transport, about: &str| fits(name.as_deref(), transport, over, about);
             let asked: Vec<Value> = journal
@@ -88,7 +89,7 @@ pub fn perform(server: &DnsServer, command: Command) -> anyhow::Result<Value> {
                 .collect();
             return Ok(json!({ "count": count(&journal, name.as_deref(), transport), "asked": asked }));
         }
-        Command::DnsWaitQueries { count: wanted, name, transport, seconds } => {
+        Command::WaitQueries { count: wanted, name, transport, seconds } => {
             let enough = |journal: &Journal| {
                 let count = count(journal, name.as_deref(), transport);
                 (count >= wanted).then_some(count)

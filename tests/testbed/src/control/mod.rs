@@ -53,7 +53,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use anyhow::Context;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::dns::DnsServer;
@@ -148,25 +147,27 @@ pub fn answer(driven: &Driven, line: &str) -> Value {
 
 /// Finds whom a command is for by the start of its name.
 fn perform(driven: &Driven, line: &str) -> anyhow::Result<Value> {
-    let command: Value = read(line)?;
-    let name = command["do"].as_str().unwrap_or_default();
+    let mut command: Value = understood(serde_json::from_str(line))?;
+    let name = command["do"].as_str().unwrap_or_default().to_owned();
     if name == "status" {
         return Ok(status(driven));
     }
-    if name.starts_with("dns_") {
-        let command = read(line)?;
-        return dns::perform(driven.dns.as_ref().context("no DNS server was started here")?, command);
+    if let Some(name) = name.strip_prefix("dns_") {
+        let server = driven.dns.as_ref().context("no DNS server was started here")?;
+        command["do"] = name.into();
+        return dns::perform(server, understood(serde_json::from_value(command))?);
     }
-    if name.starts_with("proxy_") {
-        let command = read(line)?;
-        return proxy::perform(driven.proxy.as_ref().context("no proxy was started here")?, command);
+    if let Some(name) = name.strip_prefix("proxy_") {
+        let proxy = driven.proxy.as_ref().context("no proxy was started here")?;
+        command["do"] = name.into();
+        return proxy::perform(proxy, understood(serde_json::from_value(command))?);
     }
-    let command = read(line)?;
-    whatsapp::perform(driven.whatsapp.as_ref().context("no WhatsApp server was started here")?, command)
+    let server = driven.whatsapp.as_ref().context("no WhatsApp server was started here")?;
+    whatsapp::perform(server, understood(serde_json::from_value(command))?)
 }
 
-fn read<T: DeserializeOwned>(line: &str) -> anyhow::Result<T> {
-    serde_json::from_str(line).map_err(|wrong| anyhow::anyhow!("not a command: {wrong}"))
+fn understood<T>(read: serde_json::Result<T>) -> anyhow::Result<T> {
+    read.map_err(|wrong| anyhow::anyhow!("not a command: {wrong}"))
 }
 
 fn status(driven: &Driven) -> Value {
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn an_unknown_command_is_answered_with_its_mistake() {
         let server = whatsapp();
-        for line in ["", "{}", r#"{"do":"dance"}"#, r#"{"do":"fault","fault":{"kind":"delay"}}"#] {
+        for line in ["", "{}", "7", r#"{"do":"dance"}"#, r#"{"do":"fault","fault":{"kind":"delay"}}"#] {
             let answer = answer(&server, line);
             assert_eq!(answer["ok"], false);
             assert!(answer["error"].as_str().unwrap().contains("not a command"), "{answer}");

@@ -3,17 +3,18 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::proxy::{Fault, Proxy, Whom};
+use crate::proxy::{self, Proxy, Whom};
 
+/// Without the `proxy_` in front.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    ProxyFault {
-        fault: Fault,
+    Fault {
+        fault: proxy::Fault,
         #[serde(default)]
         whom: Whom,
     },
-    ProxyClearFaults,
+    ClearFaults,
 }
 
 /// The proxy's part of `status`.
@@ -25,8 +26,8 @@ pub fn status(proxy: &Proxy) -> Value {
 
 pub fn perform(proxy: &Proxy, command: Command) -> anyhow::Result<Value> {
     match command {
-        Command::ProxyFault { fault, whom } => proxy.set_fault(whom, &fault)?,
-        Command::ProxyClearFaults => proxy.clear_faults()?,
+        Command::Fault { fault, whom } => proxy.set_fault(whom, &fault)?,
+        Command::ClearFaults => proxy.clear_faults()?,
     }
     Ok(json!({}))
 }

@@ -1,7 +1,7 @@
 //! The line: home, cable, internet.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::network::Network;
 use super::weather::Weather;
+use crate::proxy::{self, Proxy};
 
 /// The home's address when the line begins.
 pub const HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
@@ -35,6 +36,17 @@ pub struct Line {
     internet: Network,
     state: Mutex<State>,
     folder: TempDir,
+}
+
+/// A server outside the line that the internet shall have. The address must be [`Line::host`]ed.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Where it listens, as seen by the thread that publishes it.
+    pub server: SocketAddr,
+    /// Where the internet sees it.
+    pub at: SocketAddr,
+    /// What the proxy shows when it ends TLS in front of a server that speaks none.
+    pub tls: Option<proxy::Tls>,
 }
 
 struct State {
@@ -116,6 +128,18 @@ impl Line {
             .with_context(|| format!("putting {address} on the internet"))?;
         state.hosts.push(address);
         Ok(address)
+    }
+
+    /// Puts a server that runs outside the line on an address of the internet, behind a proxy of its
+    /// own that can misbehave: a Supabase project, for example.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn publish(&self, publication: Publication) -> Result<Proxy> {
+        let Publication { server, at, tls } = publication;
+        let dial_from = Some(Network::here()?);
+        let options = proxy::Options { listen: at, to: server, dial_from, tls };
+        self.internet(|| Proxy::start(options))?
     }
 
     /// The home's address now.
@@ -237,7 +261,9 @@ impl Line {
         let mut state = self.lock();
         let mut weather = state.weather.clone();
         change(&mut weather);
-        self.internet.run_with_input("nft", &["-f", "-"], &weather.rules(AT_THE_ROUTER))?;
+        let [at_home, far] = weather.rules(AT_HOME, AT_THE_ROUTER);
+        self.home.run_with_input("nft", &["-f", "-"], &at_home)?;
+        self.internet.run_with_input("nft", &["-f", "-"], &far)?;
         log::info!("the line's weather: {weather:?}");
         state.weather = weather;
         Ok(())

@@ -24,8 +24,10 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// A script for `nft -f -` at the far end of the cable, on its interface there.
-    pub fn rules(&self, interface: &str) -> String {
+    /// Scripts for `nft -f -`: at home, for what comes to it, and at the far end of the cable, for what
+    /// comes from home, on these interfaces. Packets are lost where they arrive: whoever sent a
+    /// datagram would be told of one that is dropped on its way out.
+    pub fn rules(&self, at_home: &str, far: &str) -> [String; 2] {
         let mut both = String::new();
         let mut from_home = String::new();
         let lose = self.loss;
@@ -52,15 +54,18 @@ impl Weather {
         if self.resets {
             from_home += "meta l4proto tcp reject with tcp reset\n";
         }
-        // Declared first, so that deleting it never fails.
-        format!(
-            "table inet line\ndelete table inet line\ntable inet line {{\n\
-             chain from_home {{ type filter hook input priority 0;\n\
-             iifname != {interface:?} accept\n{both}{from_home}}}\n\
-             chain to_home {{ type filter hook output priority 0;\n\
-             oifname != {interface:?} accept\n{both}}}\n}}\n"
-        )
+        [script(at_home, &both), script(far, &(both.clone() + &from_home))]
     }
+}
+
+/// A table of these rules alone for what comes in on the interface. Declared first, so that deleting
+/// the old one never fails.
+fn script(interface: &str, rules: &str) -> String {
+    format!(
+        "table inet line\ndelete table inet line\ntable inet line {{\n\
+         chain arriving {{ type filter hook input priority 0;\n\
+         iifname != {interface:?} accept\n{rules}}}\n}}\n"
+    )
 }
 
 #[cfg(test)]
@@ -69,15 +74,17 @@ mod tests {
 
     #[test]
     fn good_weather_has_no_rule_that_loses_anything() {
-        let rules = Weather::default().rules("cable");
-        assert!(!rules.contains("drop") && !rules.contains("reject"), "{rules}");
+        for rules in Weather::default().rules("eth0", "cable") {
+            assert!(!rules.contains("drop") && !rules.contains("reject"), "{rules}");
+        }
     }
 
     #[test]
     fn loss_is_in_both_directions_and_refusals_only_towards_the_internet() {
         let weather = Weather { loss: 20, refused_ports: BTreeSet::from([853]), ..Weather::default() };
-        let rules = weather.rules("cable");
-        assert_eq!(rules.matches("mod 100 < 20 drop").count(), 2, "{rules}");
-        assert_eq!(rules.matches("tcp dport 853 reject with tcp reset").count(), 1, "{rules}");
+        let scripts = weather.rules("eth0", "cable");
+        assert!(scripts.iter().all(|rules| rules.contains("mod 100 < 20 drop")), "{scripts:?}");
+        let refuses = scripts.map(|rules| rules.contains("tcp dport 853 reject with tcp reset"));
+        assert_eq!(refuses, [false, true]);
     }
 }

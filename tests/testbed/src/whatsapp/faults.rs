@@ -114,18 +114,6 @@ impl Fault {
         }
     }
 
-    /// The next login fails as it does for a number that is banned for a while (402).
-    pub fn temporarily_banned(expire: std::time::Duration) -> Fault {
-        Fault::FailLogin {
-            reason: 402,
-            attrs: BTreeMap::from([
-                ("code".into(), "101".into()),
-                ("expire".into(), expire.as_secs().to_string()),
-            ]),
-            count: Some(1),
-        }
-    }
-
     fn count(&self) -> Option<u32> {
         match self {
             Fault::Refuse { count }
