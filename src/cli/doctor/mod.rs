@@ -547,8 +547,8 @@ DNS: alamat web.whatsapp.com
   ✔ DNS lewat HTTPS (192.168.1.1): 157.240.0.60 (23 ms).
   ! DNS lewat TLS (192.168.1.1) tidak menjawab.
   ! DNS lewat TLS (192.168.1.1) tidak menjawab.
-    → Biasanya ISP yang memblokir atau membelokkan; tidak mendesak selama jalur
-      lain bertanda ✔.
+    → Biasanya ISP yang memblokir atau membelokkan; tidak mendesak selama
+      jalur lain bertanda ✔.
 
 Supabase
   ! Tidak diatur pada perintah ini: data hanya disimpan di perangkat.
