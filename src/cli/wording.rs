@@ -252,9 +252,11 @@ pub fn doctor_finding(finding: &Finding) -> String {
         Finding::NotReached { address, why, .. } => {
             let why = match why {
                 NoReach::NoRoute => "tidak ada jalan ke sana".to_owned(),
-                NoReach::Refused(error) => format!("ditolak ({error})"),
+                NoReach::Refused(error) => format!("ditolak ({})", short(error)),
                 NoReach::Silent => "tidak menjawab".to_owned(),
-                NoReach::Disproved(error) => format!("yang menjawab bukan server aslinya ({error})"),
+                NoReach::Disproved(error) => {
+                    format!("yang menjawab bukan server aslinya ({})", short(error))
+                }
                 NoReach::Clock => "sertifikatnya tidak berlaku menurut jam perangkat ini".to_owned(),
             };
             format!("{address}: {why}.")
@@ -262,6 +264,7 @@ pub fn doctor_finding(finding: &Finding) -> String {
         Finding::NowhereToGo { .. } => "Tidak ada alamat yang dapat dicoba.".to_owned(),
         Finding::VersionPage { took } => format!("Halaman versi terbaca ({}).", time(*took)),
         Finding::NoVersionPage { reason } => {
+            let reason = reason.as_deref().map_or_else(|| "tidak tersambung".to_owned(), short);
             format!("Halaman versi tidak terbaca ({reason}). Bot memakai versi terakhir yang diketahui.")
         }
         Finding::SupabaseOff => {
@@ -273,10 +276,10 @@ pub fn doctor_finding(finding: &Finding) -> String {
         Finding::SupabaseWorks { took } => format!("Menerima data dari bot ({}).", time(*took)),
         Finding::SupabaseRefuses(action) => watch::sentence(Cause::SupabaseRefused, &Detail::Action(*action)),
         Finding::SupabaseBroken { reason } => {
-            format!("{} ({reason}).", watch::subject(Cause::SupabaseBroken))
+            format!("{} ({}).", watch::subject(Cause::SupabaseBroken), short(reason))
         }
         Finding::SupabaseSilent { reason } => {
-            format!("{} ({reason}).", watch::subject(Cause::SupabaseUnreachable))
+            format!("{} ({}).", watch::subject(Cause::SupabaseUnreachable), short(reason))
         }
         Finding::NobodyIsTold => "Tidak ada yang diberi tahu bila ada gangguan.".to_owned(),
         Finding::HookHost { host } => format!("Alamat {host} ditemukan."),
@@ -292,6 +295,17 @@ pub fn doctor_finding(finding: &Finding) -> String {
             };
             format!("{what} tidak selesai diperiksa dalam 30 detik.")
         }
+    }
+}
+
+/// Longest reason in English that is repeated, in characters: two lines of it.
+const LONGEST_REASON: usize = 120;
+
+/// A reason as far as it helps.
+fn short(reason: &str) -> String {
+    match reason.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
     }
 }
 
@@ -319,7 +333,8 @@ fn doctor_dns(dns: &Dns) -> String {
             format!("{who} menjawab salah: {} bukan server {} ({took}).", list(addresses), dns.host)
         }
         Said::Silent => format!("{who} tidak menjawab."),
-        Said::Failed(reason) => format!("{who} gagal ({reason})."),
+        Said::Intercepted => format!("{who}: yang menjawab bukan server aslinya (sertifikatnya lain)."),
+        Said::Failed(reason) => format!("{who} gagal ({}).", short(reason)),
     }
 }
 

@@ -131,8 +131,9 @@ pub enum Finding {
     VersionPage {
         took: Duration,
     },
+    /// `reason`: if there was a connection.
     NoVersionPage {
-        reason: String,
+        reason: Option<String>,
     },
     SupabaseOff,
     /// The address is set, and whoever runs the doctor does not have the key.
@@ -194,6 +195,8 @@ pub enum Said {
     /// Addresses at which the host is not: TLS for its name fails there.
     Wrong(Vec<IpAddr>),
     Silent,
+    /// Somebody else answers in its place, without its certificate.
+    Intercepted,
     Failed(String),
 }
 

@@ -177,7 +177,12 @@ impl Network {
     /// Begins every check; they run beside each other, except that the worker makes one call at a time.
     fn begin(self, config: &Config, key_given: bool) -> Vec<Begun> {
         let Self { executor, resolver, tls, agent, endpoint, supabase } = self;
-        let whatsapp = Host { name: endpoint.host().to_owned(), port: endpoint.port(), tls: endpoint.tls() };
+        let whatsapp = Host {
+            name: endpoint.host().to_owned(),
+            port: endpoint.port(),
+            tls: endpoint.tls(),
+            exists: endpoint.is_whatsapp(),
+        };
         let examine = |host: &Host| {
             executor.spawn(network::examine(executor, resolver.clone(), tls.clone(), host.clone()))
         };
@@ -210,7 +215,8 @@ fn host_of(url: &str) -> Option<Host> {
     let uri: Uri = url.parse().ok()?;
     let tls = uri.scheme_str() != Some("http");
     let name = uri.host()?.to_owned();
-    Some(Host { name, port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls })
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    Some(Host { name, port, tls, exists: false })
 }
 
 /// Reads the page on which WhatsApp says which version is current, and looks at the clock of the server.
@@ -223,15 +229,18 @@ async fn version_page(agent: Agent, url: String) -> Vec<Finding> {
         })
     };
     let answer = worker::run(call).await;
+    let failed = |reason| (Finding::NoVersionPage { reason }, None);
     let (page, date) = match answer {
         Ok(Ok((status, date))) if status.is_success() => {
             (Finding::VersionPage { took: clock::since(begin) }, date)
         }
         Ok(Ok((status, date))) => {
-            (Finding::NoVersionPage { reason: format!("HTTP {}", status.as_u16()) }, date)
+            (Finding::NoVersionPage { reason: Some(format!("HTTP {}", status.as_u16())) }, date)
         }
-        Ok(Err(error)) => (Finding::NoVersionPage { reason: error.to_string() }, None),
-        Err(error) => (Finding::NoVersionPage { reason: error.to_string() }, None),
+        // No connection: why, stands with the addresses.
+        Ok(Err(ureq::Error::Other(_) | ureq::Error::Timeout(_))) => failed(None),
+        Ok(Err(error)) => failed(Some(error.to_string())),
+        Err(error) => failed(Some(error.to_string())),
     };
     vec![page, time(date.as_deref(), clock::unix_seconds())]
 }
@@ -413,7 +422,8 @@ mod tests {
             Finding::Reached { host: host(), address, took: SECOND, tls: false },
             Finding::NowhereToGo { host: host() },
             Finding::VersionPage { took: 2 * SECOND },
-            Finding::NoVersionPage { reason: "HTTP 503".into() },
+            Finding::NoVersionPage { reason: Some("HTTP 503".into()) },
+            Finding::NoVersionPage { reason: None },
             Finding::SupabaseOff,
             Finding::SupabaseKeyNotGiven,
             Finding::SupabaseWorks { took: SECOND },
@@ -453,6 +463,7 @@ mod tests {
                     Said::Private("10.10.10.10".into()),
                     Said::Wrong(vec![[1, 1, 1, 1].into()]),
                     Said::Silent,
+                    Said::Intercepted,
                     Said::Failed("answered \"Server Failure\"".into()),
                 ] {
                     all.push(dns(kind, said, others));
@@ -522,6 +533,13 @@ mod tests {
         }
         let evil = Finding::ConfigurationUnusable("\x1b[2Jkosong".into());
         assert!(!text(&[evil], true).contains("\x1b[2J"));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_short() {
+        let reason = "no address for `x.supabase.co` (system 192.168.1.1:53 was silent) ".repeat(9);
+        let text = text(&[Finding::SupabaseSilent { reason }], false);
+        assert!(text.lines().count() < 9 && text.contains('…'), "{text}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Host {
     pub name: String,
     pub port: u16,
     pub tls: bool,
+    /// Whether it is beyond doubt that the name exists.
+    pub exists: bool,
 }
 
 /// What came of one address.
@@ -105,7 +107,7 @@ pub(super) async fn examine(
     for trial in trials {
         tried.push(trial.await);
     }
-    findings.extend(dns(&name, &asked, &tried));
+    findings.extend(dns(&host, &asked, &tried));
     findings.extend(reach(&host, &tried));
     findings
 }
@@ -154,7 +156,7 @@ fn no_tls(error: TlsError) -> NoReach {
 }
 
 /// What each server's answer is worth, in the light of all others and of TLS.
-pub(super) fn dns(host: &str, asked: &[Asked], tried: &[Tried]) -> Vec<Finding> {
+fn dns(host: &Host, asked: &[Asked], tried: &[Tried]) -> Vec<Finding> {
     let outcome = |ip: &IpAddr| tried.iter().find(|tried| tried.address.ip() == *ip).map(|t| &t.outcome);
     // Whoever answers encrypted is who was asked: what stands in the way there is not a wrong address.
     let encrypted = |asked: &&Asked| matches!(asked.rung.kind, Kind::Https | Kind::Tls);
@@ -170,14 +172,14 @@ pub(super) fn dns(host: &str, asked: &[Asked], tried: &[Tried]) -> Vec<Finding> 
             let said = match &one.answer {
                 Ok(addresses) if is_right(one) => Said::Right(addresses.clone()),
                 Ok(addresses) => Said::Wrong(addresses.clone()),
-                Err(words) => in_words(words, known),
+                Err(words) => in_words(words, known || host.exists),
             };
             let kind = one.rung.kind;
             let beside = asked.iter().any(|other| {
                 other.rung.kind == kind && other.rung.server != one.rung.server && is_right(other)
             });
             Finding::Dns(Dns {
-                host: host.to_owned(),
+                host: host.name.clone(),
                 kind,
                 server: one.rung.server,
                 took: one.took,
@@ -187,9 +189,11 @@ pub(super) fn dns(host: &str, asked: &[Asked], tried: &[Tried]) -> Vec<Finding> 
             })
         })
         .collect();
+    // Plain DNS alone is no witness where providers answer in everybody's name.
     let denied = |asked: &Asked| asked.answer.as_ref().is_err_and(|words| words.starts_with(DENIED));
-    if !known && asked.iter().any(denied) {
-        findings.push(Finding::NoSuchName { host: host.to_owned() });
+    let credible = asked.iter().filter(encrypted).any(denied) || asked.iter().all(denied);
+    if !asked.is_empty() && !known && !host.exists && credible {
+        findings.push(Finding::NoSuchName { host: host.name.clone() });
     }
     findings
 }
@@ -199,14 +203,20 @@ pub(super) fn dns(host: &str, asked: &[Asked], tried: &[Tried]) -> Vec<Finding> 
 const DENIED: &str = "said that the name";
 const PRIVATE: &str = "gave the private address ";
 const SILENT: &str = "was silent";
+const INTERCEPTED: &str = "does not speak TLS as itself";
 
-fn in_words(words: &str, known: bool) -> Said {
+/// How rustls says that a certificate is only not valid now: that is the clock's fault.
+const OUT_OF_TIME: [&str; 2] = ["expired", "not valid yet"];
+
+fn in_words(words: &str, exists: bool) -> Said {
     if words.starts_with(DENIED) {
-        Said::Denied { lie: known }
+        Said::Denied { lie: exists }
     } else if let Some(address) = words.strip_prefix(PRIVATE) {
         Said::Private(address.to_owned())
     } else if words.starts_with(SILENT) {
         Said::Silent
+    } else if words.starts_with(INTERCEPTED) && !OUT_OF_TIME.iter().any(|part| words.contains(part)) {
+        Said::Intercepted
     } else {
         Said::Failed(words.to_owned())
     }
@@ -249,6 +259,10 @@ mod tests {
         }
     }
 
+    fn host() -> Host {
+        Host { name: HOST.into(), port: 443, tls: true, exists: false }
+    }
+
     fn tried(ip: IpAddr, outcome: Result<Duration, NoReach>) -> Tried {
         Tried { address: SocketAddr::new(ip, 443), outcome }
     }
@@ -267,7 +281,7 @@ mod tests {
             Finding::Dns(dns) => Some((dns.said.clone(), finding.mark())),
             _ => None,
         };
-        dns(HOST, all, tried).iter().filter_map(judged).collect()
+        dns(&host(), all, tried).iter().filter_map(judged).collect()
     }
 
     #[test]
@@ -293,13 +307,28 @@ mod tests {
             asked(Kind::System, 1, Err("said that the name does not exist")),
             asked(Kind::Https, 2, Err("said that the name does not exist")),
         ];
-        let findings = dns(HOST, &all, &[]);
+        let findings = dns(&host(), &all, &[]);
         assert_eq!(findings.last(), Some(&Finding::NoSuchName { host: HOST.into() }));
         assert!(
             judged(&all, &[])
                 .iter()
                 .all(|(said, mark)| { *said == Said::Denied { lie: false } && *mark == Mark::Note })
         );
+    }
+
+    #[test]
+    fn plain_dns_alone_does_not_prove_that_a_name_is_wrong() {
+        let denied = "said that the name does not exist";
+        let intercepted = "does not speak TLS as itself (invalid peer certificate)";
+        let all = [asked(Kind::System, 1, Err(denied)), asked(Kind::Https, 2, Err(intercepted))];
+        let expected = [(Said::Denied { lie: false }, Mark::Note), (Said::Intercepted, Mark::Bad)];
+        assert_eq!(judged(&all, &[]), expected);
+        assert_eq!(dns(&host(), &all, &[]).len(), 2);
+        // Whatever they all say, WhatsApp's name exists.
+        let whatsapp = Host { exists: true, ..host() };
+        let all = [asked(Kind::System, 1, Err(denied))];
+        let [Finding::Dns(one)] = &dns(&whatsapp, &all, &[])[..] else { panic!("one finding") };
+        assert_eq!(one.said, Said::Denied { lie: true });
     }
 
     #[test]
@@ -338,7 +367,7 @@ mod tests {
 
     #[test]
     fn an_address_that_fails_beside_one_that_works_is_only_worth_knowing() {
-        let host = Host { name: HOST.into(), port: 443, tls: true };
+        let host = host();
         let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
         let found = reach(
             &host,
