@@ -82,7 +82,8 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
     };
     let folder = folder::examine(&settings.data.folder);
     let answer = within(BOT_TIMEOUT, asked.recv()).await.and_then(Result::ok);
-    findings.extend(bot(answer, folder::holder(&settings.data.folder)));
+    let closed = folder.iter().any(|finding| matches!(finding, Finding::FolderClosed(_)));
+    findings.extend(bot(answer, folder::holder(&settings.data.folder), closed));
     findings.extend(folder);
     findings.push(network::way_out());
     for (check, task) in begun {
@@ -109,8 +110,13 @@ fn ask_the_bot(config: &Config) -> Receiver<Result<Status, StatusError>> {
     receive
 }
 
-/// What is known of the bot from its page and from the lock on its database.
-fn bot(answer: Option<Result<Status, StatusError>>, holder: Option<folder::Holder>) -> Vec<Finding> {
+/// What is known of the bot from its page and from the lock on its database; `closed`: whoever asks may
+/// not see the lock.
+fn bot(
+    answer: Option<Result<Status, StatusError>>,
+    holder: Option<folder::Holder>,
+    closed: bool,
+) -> Vec<Finding> {
     let not_ours = match &answer {
         Some(Ok(status)) => return running(status),
         Some(Err(StatusError::NotOurs { address, .. })) => Some(Finding::PageNotOurs(*address)),
@@ -119,6 +125,8 @@ fn bot(answer: Option<Result<Status, StatusError>>, holder: Option<folder::Holde
     let page_off = matches!(answer, Some(Err(StatusError::Off)));
     let bot = match holder {
         Some(folder::Holder { pid }) => Finding::BotHolds { pid, page_off },
+        // Nothing tells; that the folder is closed is said where it belongs.
+        None if page_off && closed => return Vec::new(),
         None if answer.is_none() => Finding::TooSlow(Check::Bot),
         None => Finding::BotDoesNotRun,
     };
@@ -605,10 +613,12 @@ diketahui.
             }))
         };
         let holder = Some(folder::Holder { pid: Some(7) });
-        assert_eq!(bot(off(), holder), [Finding::BotHolds { pid: Some(7), page_off: true }]);
-        assert_eq!(bot(nobody(), holder), [Finding::BotHolds { pid: Some(7), page_off: false }]);
-        assert_eq!(bot(nobody(), None), [Finding::BotDoesNotRun]);
-        assert_eq!(bot(None, None), [Finding::TooSlow(Check::Bot)]);
+        assert_eq!(bot(off(), holder, false), [Finding::BotHolds { pid: Some(7), page_off: true }]);
+        assert_eq!(bot(nobody(), holder, false), [Finding::BotHolds { pid: Some(7), page_off: false }]);
+        assert_eq!(bot(nobody(), None, true), [Finding::BotDoesNotRun]);
+        assert_eq!(bot(off(), None, false), [Finding::BotDoesNotRun]);
+        assert_eq!(bot(off(), None, true), []);
+        assert_eq!(bot(None, None, false), [Finding::TooSlow(Check::Bot)]);
         let report = Report {
             state: State::Unhealthy,
             version: "0.1.0".into(),
@@ -625,7 +635,7 @@ diketahui.
                 action: "Periksa modem.".into(),
             }],
         };
-        let findings = bot(Some(Ok(Status { report, json: String::new() })), None);
+        let findings = bot(Some(Ok(Status { report, json: String::new() })), None, false);
         assert_eq!(findings.iter().map(Finding::mark).collect::<Vec<_>>(), [Mark::Bad, Mark::Bad]);
         assert!(text(&findings, false).contains("    → Periksa modem.\n"));
     }
