@@ -33,7 +33,7 @@ use crate::whatsapp::session_store::{SessionError, SessionStore};
 use crate::whatsapp::transport::WebSocketFactory;
 
 /// The ledger's file in the data folder.
-const LEDGER_FILE: &str = "bot-kjp.db";
+pub(crate) const LEDGER_FILE: &str = "bot-kjp.db";
 
 /// Names that need no server, as on every system.
 const HOSTS_FILE: &str = "/etc/hosts";

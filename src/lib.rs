@@ -49,6 +49,7 @@
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
+//! * *looked at when somebody asks what to repair?* [`cli::doctor`]: findings as data, words apart.
 //!
 //! # Threads and memory
 //!

@@ -21,6 +21,8 @@ pub enum Command {
     Pair { phone: Option<PhoneNumber> },
     /// Ask the running bot how it is; `json`: as it says it itself.
     Status { json: bool },
+    /// Look at everything that the bot needs and say what to repair.
+    Doctor,
     /// Validate the configuration and show it.
     Check,
     /// Print the SQL that Supabase needs.
@@ -69,7 +71,7 @@ fn meant(nearest: &Option<&'static str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-const COMMANDS: [&str; 6] = ["run", "pair", "status", "check", "schema", "example"];
+const COMMANDS: [&str; 7] = ["run", "pair", "status", "doctor", "check", "schema", "example"];
 const OPTIONS: [&str; 6] = ["--config", "--data", "--phone", "--json", "--help", "--version"];
 
 /// Parses the arguments that follow the program's name.
@@ -145,6 +147,7 @@ fn named_command(word: &str) -> Result<Command, UsageError> {
         "run" => Ok(Command::Run),
         "pair" => Ok(Command::Pair { phone: None }),
         "status" => Ok(Command::Status { json: false }),
+        "doctor" => Ok(Command::Doctor),
         "check" => Ok(Command::Check),
         "schema" => Ok(Command::Schema),
         "example" => Ok(Command::Example),
@@ -186,6 +189,8 @@ Commands:
                             (62812…, 0812… or +62 812…)
   status    ask the running bot how it is (in Indonesian); the exit code tells scripts
             --json  print the state as JSON
+  doctor    check disk, clock, DNS, WhatsApp and Supabase now and say what to repair (in
+            Indonesian); takes up to 30 s, changes nothing, also while the bot runs
   check     validate the configuration and print what is in force; opens nothing else
   schema    print the SQL to run once in the Supabase project
   example   print an annotated configuration file (in Indonesian)
@@ -229,6 +234,7 @@ mod tests {
         assert_eq!(command("pair"), Command::Pair { phone: None });
         assert_eq!(command("status"), Command::Status { json: false });
         assert_eq!(command("status --json"), Command::Status { json: true });
+        assert_eq!(command("doctor"), Command::Doctor);
         assert_eq!(command("check"), Command::Check);
         assert_eq!(command("schema"), Command::Schema);
         assert_eq!(command("example"), Command::Example);
@@ -264,6 +270,7 @@ mod tests {
         for (line, message) in [
             ("chek", "unknown command chek; did you mean check?; see bot-kjp --help"),
             ("start", "unknown command start; see bot-kjp --help"),
+            ("docter", "unknown command docter; did you mean doctor?; see bot-kjp --help"),
             ("statsu", "unknown command statsu; did you mean status?; see bot-kjp --help"),
             ("run --json", "option --json belongs to the command status: bot-kjp status --json"),
             ("status --json --json", "option --json is given twice; give it once"),

@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 pub enum ExitCode {
     /// Asked to stop, or done.
     Stopped = 0,
-    /// `status`: the bot runs, and something needs help.
+    /// `status`: the bot runs, and something needs help. `doctor`: something has to be repaired.
     Unhealthy = 1,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
@@ -55,8 +55,8 @@ impl ExitCode {
     /// What the code means, for `--help`.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Stopped => "asked to stop, or done; status: all is well, or only worth knowing",
-            Self::Unhealthy => "status: something needs help",
+            Self::Stopped => "asked to stop, or done; status, doctor: all is well, or only worth knowing",
+            Self::Unhealthy => "status, doctor: something needs help",
             Self::Usage => "the command line is wrong",
             Self::DamagedDatabase => "the database is damaged",
             Self::Missing => "a file or folder is missing",

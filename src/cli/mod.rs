@@ -2,6 +2,7 @@
 //! rest to the bot.
 
 pub mod arguments;
+pub mod doctor;
 pub mod exit_code;
 pub mod pairing_screen;
 pub mod qr;
@@ -59,6 +60,7 @@ pub fn execute(
         Command::Schema => surroundings.schema.to_owned(),
         Command::Example => config::example(),
         Command::Status { json } => return surroundings.status(&overrides, json),
+        Command::Doctor => return surroundings.doctor(&overrides),
         Command::Run | Command::Pair { .. } | Command::Check => {
             let config = match Config::load(&overrides, surroundings.variable) {
                 Ok(config) => config,
@@ -84,7 +86,46 @@ fn without_secrets(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> O
     }
 }
 
+/// Variables that the Supabase key may come from.
+const KEY_VARIABLES: [&str; 3] =
+    ["SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "CREDENTIALS_DIRECTORY"];
+
 impl Surroundings<'_> {
+    fn doctor(&mut self, overrides: &Overrides) -> ExitCode {
+        let variable = self.variable;
+        let mut key_given = true;
+        let mut loaded = Config::load(overrides, variable);
+        let unset = |name: &&str| variable(name).is_none_or(|value| value.is_empty());
+        if loaded.is_err() && KEY_VARIABLES.iter().all(unset) {
+            // The key is the service's; all else can be looked at without it.
+            let without = |name: &str| match name {
+                "SUPABASE_SECRET_KEY" => Some("not-needed".into()),
+                other => variable(other),
+            };
+            if let Ok(config) = Config::load(overrides, &without) {
+                (loaded, key_given) = (Ok(config), false);
+            }
+        }
+        let config = match loaded {
+            Ok(config) => config,
+            Err(error) => return self.fail(&error, ExitCode::of_config(&error)),
+        };
+        if self.terminal {
+            let _ = writeln!(self.stderr, "{}", wording::DOCTOR_BEGINS);
+        }
+        let findings = doctor::examine(&config, key_given);
+        match self.print(&doctor::text(&findings, self.colours())) {
+            ExitCode::Stopped => doctor::exit_code(&findings),
+            failed => failed,
+        }
+    }
+
+    /// Whether stdout gets colours. https://no-color.org: any value but an empty one says no.
+    fn colours(&self) -> bool {
+        let plain = (self.variable)("NO_COLOR").is_some_and(|value| !value.is_empty());
+        self.terminal && !plain
+    }
+
     fn status(&mut self, overrides: &Overrides, json: bool) -> ExitCode {
         let variable = self.variable;
         let config = match Config::load(overrides, &|name| without_secrets(name, variable)) {
@@ -98,10 +139,7 @@ impl Surroundings<'_> {
                 return error.exit_code();
             }
         };
-        // https://no-color.org: any value but an empty one.
-        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let text =
-            if json { status.json.clone() } else { status::text(&status.report, self.terminal && !plain) };
+        let text = if json { status.json.clone() } else { status::text(&status.report, self.colours()) };
         match self.print(&text) {
             ExitCode::Stopped => status.exit_code(),
             failed => failed,
@@ -208,6 +246,32 @@ mod tests {
         let (code, printed, errors) = answer(&format!("status --config {}", file.display()));
         assert_eq!((code, printed.as_str()), (ExitCode::Unavailable, ""));
         assert!(errors.ends_with(&format!("{}\n", wording::NOT_RUNNING)), "{errors}");
+    }
+
+    #[test]
+    fn the_doctor_needs_no_secret_and_names_what_is_wrong() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let config = format!(
+            "health.listen = \"off\"\ndata.folder = \"/nonexistent/kjp\"\nwhatsapp.url = \"ws://{free}\"\n\
+             supabase.url = \"http://{free}\""
+        );
+        std::fs::write(&file, config).unwrap();
+        let (code, printed, errors) = answer(&format!("doctor --config {}", file.display()));
+        assert_eq!((code, errors.as_str()), (ExitCode::Unhealthy, ""));
+        let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [
+            "! Bot tidak berjalan.",
+            "✖ Folder /nonexistent/kjp tidak ada.",
+            &format!("✖ {free}: ditolak (Connection refused"),
+            "! Kunci tidak terbaca oleh perintah ini",
+        ] {
+            assert!(words.contains(part), "{part}: {printed}");
+        }
+        std::fs::write(&file, "inbox.capacity = 0").unwrap();
+        let (code, ..) = answer(&format!("doctor --config {}", file.display()));
+        assert_eq!(code, ExitCode::Configuration);
     }
 
     #[test]

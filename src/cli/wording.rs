@@ -3,8 +3,13 @@
 
 use std::time::Duration;
 
+use super::doctor::finding::{Check, Dns, Finding, NoReach, NotWritable, Said, Section};
 use super::exit_code::ExitCode;
 use super::pairing_screen::Offer;
+use crate::net::rung::Kind;
+use crate::watch::report::State;
+use crate::watch::warning::{Cause, Detail};
+use crate::watch::wording::{self as watch, bytes, duration};
 
 /// What the operator has to do with a QR code or a link code.
 pub fn pairing_steps(offer: &Offer<'_>) -> String {
@@ -142,6 +147,334 @@ pub fn part(part: &str) -> &str {
 /// How long something has been so.
 pub fn for_so_long(time: &str) -> String {
     format!("sejak {time}")
+}
+
+/// Said before the checks of `doctor`, which take a while.
+pub const DOCTOR_BEGINS: &str = "Memeriksa… (paling lama 30 detik)";
+
+/// The heading above what `doctor` found about something.
+pub fn doctor_section(section: &Section) -> String {
+    match section {
+        Section::Configuration => "Konfigurasi".to_owned(),
+        Section::Bot => "Bot".to_owned(),
+        Section::Folder => "Folder data".to_owned(),
+        Section::Network => "Jaringan".to_owned(),
+        Section::Clock => "Jam".to_owned(),
+        Section::Dns(host) => format!("DNS: alamat {host}"),
+        Section::Host(host) => format!("Sambungan ke {host}"),
+        Section::WhatsApp => "WhatsApp".to_owned(),
+        Section::Supabase => "Supabase".to_owned(),
+        Section::Alerts => "Pemberitahuan".to_owned(),
+    }
+}
+
+/// What `doctor` found, in one sentence.
+pub fn doctor_finding(finding: &Finding) -> String {
+    match finding {
+        Finding::ConfigurationFile(Some(file)) => {
+            format!("Berkas {} dipakai. Semua nilainya: bot-kjp check", file.display())
+        }
+        Finding::ConfigurationFile(None) => {
+            "Tanpa berkas; nilai bawaan dipakai. Lihat: bot-kjp check".to_owned()
+        }
+        Finding::OldKeyVariable => "Kunci Supabase memakai nama variabel lama.".to_owned(),
+        Finding::ConfigurationUnusable(error) => format!("Konfigurasi tidak dapat dipakai: {error}."),
+        Finding::BotRuns(state) => {
+            let headline = match state {
+                State::Healthy => STATUS_HEALTHY,
+                State::Warned => STATUS_WARNED,
+                State::Unhealthy => STATUS_UNHEALTHY,
+            };
+            format!("Bot sedang berjalan. Katanya: {headline}")
+        }
+        Finding::BotWarning { message, .. } => message.clone(),
+        Finding::BotHolds { pid, page_off } => {
+            let which = pid.map(|pid| format!(" (proses {pid})")).unwrap_or_default();
+            match page_off {
+                true => format!("Bot sedang berjalan{which}; halaman statusnya dimatikan."),
+                false => format!(
+                    "Bot sedang berjalan{which}: basis data dipakai, tetapi halaman statusnya tidak menjawab."
+                ),
+            }
+        }
+        Finding::BotDoesNotRun => "Bot tidak berjalan.".to_owned(),
+        Finding::PageNotOurs(address) => {
+            format!("Alamat halaman status ({address}) dipakai program lain.")
+        }
+        Finding::FolderMissing(folder) => format!("Folder {} tidak ada.", folder.display()),
+        Finding::FolderClosed(path) => format!("{} tidak boleh dibaca oleh pengguna ini.", path.display()),
+        Finding::FolderWritable { folder, free } => {
+            format!("{} dapat ditulisi, sisa ruang {}.", folder.display(), bytes(*free))
+        }
+        Finding::FolderNotWritable { folder, why } => {
+            let why = match why {
+                NotWritable::ReadOnly => "penyimpanan hanya bisa dibaca",
+                NotWritable::NoSpace => "penyimpanan penuh",
+                NotWritable::NotPermitted => "tidak diizinkan bagi pengguna ini",
+                NotWritable::Other(error) => error,
+            };
+            format!("{} tidak dapat ditulisi: {why}.", folder.display())
+        }
+        Finding::DiskLow { free, total } => watch::sentence(Cause::DiskLow, &space(*free, *total)),
+        Finding::DiskFull { free, total } => watch::sentence(Cause::DiskFull, &space(*free, *total)),
+        Finding::Database { bytes: size } => format!("Basis data ada ({}).", bytes(*size)),
+        Finding::NoDatabase => "Basis data belum ada; dibuat saat bot pertama kali dipakai.".to_owned(),
+        Finding::ForeignDatabase(file) => format!("{} milik program lain.", file.display()),
+        Finding::BrokenDatabase(file) => format!("{} rusak: bukan basis data lagi.", file.display()),
+        Finding::OpenToOthers { file, mode } => {
+            format!("{} boleh dibaca pengguna lain (mode {mode:04o}).", file.display())
+        }
+        Finding::OwnedByAnother { file, .. } => {
+            format!(
+                "{} milik pengguna lain daripada foldernya; layanan bot tidak dapat membukanya.",
+                file.display()
+            )
+        }
+        Finding::Address(address) => format!("Ada alamat ({address}) dan jalan ke internet."),
+        Finding::NoWayOut => "Tidak ada alamat atau jalan ke internet.".to_owned(),
+        Finding::ClockRight { behind } => format!("Jam benar (selisih {} detik).", behind.abs()),
+        Finding::ClockWrong { behind } => {
+            let way = if *behind > 0 { "terlambat" } else { "terlalu cepat" };
+            format!("Jam {way} {}.", duration(Duration::from_secs(behind.unsigned_abs())))
+        }
+        Finding::ClockInThePast => "Jam menunjukkan masa lalu.".to_owned(),
+        Finding::ClockNotCompared => {
+            "Jam tidak dapat dibandingkan: tidak ada server yang menjawab.".to_owned()
+        }
+        Finding::Dns(dns) => doctor_dns(dns),
+        Finding::NoDnsNeeded { .. } => "DNS tidak diperlukan.".to_owned(),
+        Finding::NobodyToAsk { .. } => "Tidak ada server DNS yang dapat ditanya.".to_owned(),
+        Finding::NoSuchName { host } => format!("Nama {host} tidak ada."),
+        Finding::Reached { address, took, tls, .. } => {
+            let proof = if *tls { ", sertifikat benar" } else { "" };
+            format!("{address}: tersambung{proof} ({}).", time(*took))
+        }
+        Finding::NotReached { address, why, .. } => {
+            let why = match why {
+                NoReach::NoRoute => "tidak ada jalan ke sana".to_owned(),
+                NoReach::Refused(error) => format!("ditolak ({})", short(error)),
+                NoReach::Silent => "tidak menjawab".to_owned(),
+                NoReach::Disproved(error) => {
+                    format!("yang menjawab bukan server aslinya ({})", short(error))
+                }
+                NoReach::Clock => "sertifikatnya tidak berlaku menurut jam perangkat ini".to_owned(),
+            };
+            format!("{address}: {why}.")
+        }
+        Finding::NowhereToGo { .. } => "Tidak ada alamat yang dapat dicoba.".to_owned(),
+        Finding::VersionPage { took } => format!("Halaman versi terbaca ({}).", time(*took)),
+        Finding::NoVersionPage { reason } => {
+            let reason = reason.as_deref().map_or_else(|| "tidak tersambung".to_owned(), short);
+            format!("Halaman versi tidak terbaca ({reason}). Bot memakai versi terakhir yang diketahui.")
+        }
+        Finding::SupabaseOff => {
+            "Tidak diatur pada perintah ini: data hanya disimpan di perangkat.".to_owned()
+        }
+        Finding::SupabaseKeyNotGiven => {
+            "Kunci tidak terbaca oleh perintah ini, jadi tidak diperiksa.".to_owned()
+        }
+        Finding::SupabaseWorks { took } => format!("Menerima data dari bot ({}).", time(*took)),
+        Finding::SupabaseRefuses(action) => watch::sentence(Cause::SupabaseRefused, &Detail::Action(*action)),
+        Finding::SupabaseBroken { reason } => {
+            format!("{} ({}).", watch::subject(Cause::SupabaseBroken), short(reason))
+        }
+        Finding::SupabaseSilent { reason } => {
+            format!("{} ({}).", watch::subject(Cause::SupabaseUnreachable), short(reason))
+        }
+        Finding::NobodyIsTold => "Tidak ada yang diberi tahu bila ada gangguan.".to_owned(),
+        Finding::HookHost { host } => format!("Alamat {host} ditemukan."),
+        Finding::HookHostUnknown { host } => format!("Alamat {host} tidak ditemukan."),
+        Finding::TooSlow(check) => {
+            let what = match check {
+                Check::Bot => "Bot",
+                Check::WhatsApp => "Server WhatsApp",
+                Check::VersionPage => "Halaman versi WhatsApp",
+                Check::Supabase => "Server Supabase",
+                Check::SupabaseAnswer => "Supabase",
+                Check::Alerts => "Alamat pemberitahuan",
+            };
+            format!("{what} tidak selesai diperiksa dalam 30 detik.")
+        }
+    }
+}
+
+/// Longest reason in English that is repeated, in characters: two lines of it.
+const LONGEST_REASON: usize = 120;
+
+/// A reason as far as it helps.
+fn short(reason: &str) -> String {
+    match reason.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
+    }
+}
+
+fn space(free: u64, total: u64) -> Detail {
+    Detail::Bytes { free, total }
+}
+
+/// One DNS server: which it is, what it said, how long that took.
+fn doctor_dns(dns: &Dns) -> String {
+    let list = |addresses: &[std::net::IpAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let who = format!("DNS {} ({})", rung(dns.kind), dns.server.ip());
+    let took = time(dns.took);
+    match &dns.said {
+        Said::Right(addresses) => format!("{who}: {} ({took}).", list(addresses)),
+        Said::Denied { lie: true } => {
+            format!("{who} menjawab salah: katanya {} tidak ada ({took}).", dns.host)
+        }
+        Said::Denied { lie: false } => format!("{who}: nama itu tidak ada ({took})."),
+        Said::Private(address) => {
+            format!("{who} menjawab salah: {address}, alamat di dalam rumah ({took}).")
+        }
+        Said::Wrong(addresses) => {
+            format!("{who} menjawab salah: {} bukan server {} ({took}).", list(addresses), dns.host)
+        }
+        Said::Silent => format!("{who} tidak menjawab."),
+        Said::Intercepted => format!("{who}: yang menjawab bukan server aslinya (sertifikatnya lain)."),
+        Said::Failed(reason) => format!("{who} gagal ({}).", short(reason)),
+    }
+}
+
+fn rung(kind: Kind) -> &'static str {
+    match kind {
+        Kind::System => "dari ISP/modem",
+        Kind::Https => "lewat HTTPS",
+        Kind::Tls => "lewat TLS",
+        Kind::Public => "umum",
+    }
+}
+
+/// A short time, in milliseconds or seconds with a decimal comma.
+fn time(took: Duration) -> String {
+    match took.as_millis() {
+        milliseconds @ 0..1000 => format!("{milliseconds} ms"),
+        milliseconds => format!("{},{} detik", milliseconds / 1000, milliseconds / 100 % 10),
+    }
+}
+
+/// What to do about what `doctor` found, if anything.
+pub fn doctor_advice(finding: &Finding) -> Option<String> {
+    let advice = match finding {
+        Finding::OldKeyVariable => "Ganti nama SUPABASE_SERVICE_ROLE_KEY menjadi SUPABASE_SECRET_KEY.",
+        Finding::ConfigurationUnusable(_) => "Perbaiki nilai itu di konfigurasi, lalu: bot-kjp check",
+        Finding::BotRuns(State::Unhealthy) => "Lihat di bawah ini, atau: bot-kjp status",
+        Finding::BotWarning { action, .. } => return Some(action.clone()),
+        Finding::BotHolds { page_off: false, .. } => {
+            "Tunggu satu menit, lalu: bot-kjp status. Bila tetap, lihat: journalctl -u bot-kjp -n 50"
+        }
+        Finding::BotDoesNotRun => "Nyalakan dengan: sudo systemctl start bot-kjp (atau: bot-kjp run).",
+        Finding::PageNotOurs(_) => STATUS_NOT_OURS,
+        Finding::FolderMissing(folder) => {
+            return Some(format!(
+                "Buat foldernya (sudo mkdir -m 700 {0}), atau tunjuk folder yang benar dengan --data.",
+                folder.display()
+            ));
+        }
+        Finding::FolderClosed(_) | Finding::FolderNotWritable { why: NotWritable::NotPermitted, .. } => {
+            "Jalankan sebagai pengguna bot: sudo bot-kjp doctor"
+        }
+        Finding::FolderNotWritable { why: NotWritable::NoSpace, .. }
+        | Finding::DiskFull { .. }
+        | Finding::DiskLow { .. } => watch::action(Cause::DiskFull, &Detail::None),
+        Finding::FolderNotWritable { .. } => watch::action(Cause::DiskReadOnly, &Detail::None),
+        Finding::NoDatabase => {
+            "Bila bot sudah pernah ditautkan, periksa data.folder. Bila belum: bot-kjp pair"
+        }
+        Finding::ForeignDatabase(_) => "Tunjuk folder milik bot sendiri di data.folder.",
+        Finding::BrokenDatabase(_) => watch::action(Cause::LedgerDamaged, &Detail::None),
+        Finding::OpenToOthers { file, .. } => return Some(format!("sudo chmod 600 {}", file.display())),
+        Finding::OwnedByAnother { folder, .. } => {
+            return Some(format!("sudo chown -R --reference={0} {0}", folder.display()));
+        }
+        Finding::NoWayOut => "Periksa kabel atau Wi-Fi, lalu modem. Lihat alamat perangkat ini: ip addr",
+        Finding::ClockWrong { .. } | Finding::ClockInThePast => {
+            "Setel jam: sudo timedatectl set-ntp true. Tanpa internet: sudo date -s \"2026-11-25 08:00\" \
+             dengan waktu sekarang."
+        }
+        Finding::Dns(dns) => return doctor_dns_advice(dns).map(str::to_owned),
+        Finding::NobodyToAsk { .. } => {
+            "Periksa network.dns di konfigurasi dan isi /etc/resolv.conf (mis. nameserver 1.1.1.1)."
+        }
+        Finding::NoSuchName { .. } => {
+            "Periksa ejaan alamat itu di konfigurasi. Proyek Supabase yang dihapus atau lama dijeda juga \
+             kehilangan namanya."
+        }
+        Finding::NotReached { why: NoReach::Clock, .. } => "Setel jam dulu (lihat bagian Jam).",
+        Finding::NotReached { others: true, .. } => "Alamat lain berhasil; tidak perlu apa-apa.",
+        Finding::NotReached { why: NoReach::Disproved(_), .. } => {
+            "Ada yang menyela sambungan: portal login Wi-Fi, proxy, atau DNS yang salah. Masuk dulu ke portal \
+             itu, ganti DNS, atau coba jaringan lain."
+        }
+        Finding::NotReached { .. } | Finding::NowhereToGo { .. } => {
+            "Periksa internet di perangkat lain. Bila di sana bisa, nyalakan ulang modem atau coba jaringan \
+             lain (mis. hotspot HP)."
+        }
+        Finding::SupabaseKeyNotGiven => {
+            "Untuk memeriksanya, isi SUPABASE_SECRET_KEY pada perintah ini. Keadaannya di bot yang berjalan: \
+             bot-kjp status"
+        }
+        Finding::SupabaseRefuses(action) => watch::action(Cause::SupabaseRefused, &Detail::Action(*action)),
+        Finding::SupabaseBroken { .. } => watch::action(Cause::SupabaseBroken, &Detail::None),
+        Finding::SupabaseSilent { .. } => watch::action(Cause::SupabaseUnreachable, &Detail::None),
+        Finding::NobodyIsTold => "Isi alert.operators, alert.ntfy atau alert.healthchecks di konfigurasi.",
+        Finding::HookHostUnknown { .. } => {
+            "Periksa ejaan alert.ntfy dan alert.healthchecks, lalu DNS di atas."
+        }
+        Finding::TooSlow(_) => "Jaringan sangat lambat. Jalankan lagi: bot-kjp doctor",
+        Finding::ConfigurationFile(_)
+        | Finding::BotRuns(_)
+        | Finding::BotHolds { .. }
+        | Finding::FolderWritable { .. }
+        | Finding::Database { .. }
+        | Finding::Address(_)
+        | Finding::ClockRight { .. }
+        | Finding::ClockNotCompared
+        | Finding::NoDnsNeeded { .. }
+        | Finding::Reached { .. }
+        | Finding::VersionPage { .. }
+        | Finding::NoVersionPage { .. }
+        | Finding::SupabaseOff
+        | Finding::SupabaseWorks { .. }
+        | Finding::HookHost { .. } => return None,
+    };
+    Some(advice.to_owned())
+}
+
+fn doctor_dns_advice(dns: &Dns) -> Option<&'static str> {
+    match (&dns.said, dns.kind) {
+        (Said::Right(_) | Said::Denied { lie: false }, _) => None,
+        _ if !dns.others => Some(
+            "Nyalakan ulang modem atau coba jaringan lain (mis. hotspot HP). Sementara itu, pasang alamat \
+             server di network.pinned.",
+        ),
+        (Said::Silent | Said::Failed(_), Kind::System) if dns.beside => {
+            Some("Server kedua menjawab; tidak mendesak.")
+        }
+        (_, Kind::System) => Some(
+            "Ganti DNS di modem (atau di perangkat ini) menjadi 1.1.1.1 atau 8.8.8.8, atau hubungi ISP. Bot \
+             sendiri memakai jalur lain yang bertanda ✔.",
+        ),
+        (_, Kind::Https | Kind::Tls | Kind::Public) => {
+            Some("Biasanya ISP yang memblokir atau membelokkan; tidak mendesak selama jalur lain bertanda ✔.")
+        }
+    }
+}
+
+/// The last sentence of `doctor`.
+pub fn doctor_summary(bad: usize, notes: usize) -> String {
+    match (bad, notes) {
+        (0, 0) => "Semua baik.".to_owned(),
+        (0, notes) => format!("Tidak ada yang rusak; {notes} hal bertanda ! perlu diketahui."),
+        (bad, 0) => format!("Ada {bad} hal bertanda ✖ yang perlu diperbaiki."),
+        (bad, notes) => {
+            format!(
+                "Ada {bad} hal bertanda ✖ yang perlu diperbaiki, dan {notes} bertanda ! yang perlu diketahui."
+            )
+        }
+    }
 }
 
 /// One sentence for the operator when the program ends with `code`; the details, in English, stand

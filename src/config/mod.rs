@@ -200,6 +200,11 @@ impl Config {
         Ok(Self { settings, supabase, warnings, file: content.map(|(path, _)| path.to_owned()), origins })
     }
 
+    /// The file that was read, if one was.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// The configuration in force as lines for an engineer: each key with its value and who set
     /// it. Secrets are shown as "set".
     pub fn report(&self) -> String {

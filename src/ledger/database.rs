@@ -21,7 +21,7 @@ use smol::lock::OnceCell;
 use crate::clock;
 
 /// `PRAGMA application_id` of our files ("bkjp"), so that a foreign database is recognised.
-const APPLICATION_ID: i32 = 0x626b_6a70;
+pub(crate) const APPLICATION_ID: i32 = 0x626b_6a70;
 
 /// SQLite's page cache in KiB. The working set (sessions of the chats that are active now and
 /// today's registrations) is far smaller; more would only count against the memory budget.

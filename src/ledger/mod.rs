@@ -19,6 +19,7 @@ pub mod sync_queue;
 
 use rusqlite::Connection;
 
+pub(crate) use database::APPLICATION_ID;
 pub use database::{CommitFailure, Database, LedgerError, OpenError};
 
 /// Most rows that one call of [`prune`] removes from each table: a transaction of a few

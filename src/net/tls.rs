@@ -160,7 +160,7 @@ pub async fn handshake(
 }
 
 /// Whether a handshake failed only because the certificate has expired or is not valid yet.
-pub(super) fn is_about_time(error: &io::Error) -> bool {
+pub(crate) fn is_about_time(error: &io::Error) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(

@@ -14,7 +14,7 @@
 pub mod alert;
 pub mod facts;
 mod hooks;
-mod machine;
+pub(crate) mod machine;
 mod metrics;
 mod page;
 pub mod report;

@@ -6,6 +6,7 @@ mod demo;
 mod disorder;
 mod ends;
 mod guest;
+mod health;
 mod kill;
 mod line;
 mod line_scene;

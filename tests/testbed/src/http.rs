@@ -117,7 +117,7 @@ impl Request {
     }
 }
 
-/// Writes an answer and announces the end of the connection.
+/// Writes an answer, with the time as real servers tell it, and announces the end of the connection.
 ///
 /// # Errors
 /// When the peer is gone.
@@ -127,8 +127,10 @@ pub async fn answer(
     content_type: &str,
     body: &[u8],
 ) -> anyhow::Result<()> {
+    let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
     let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ndate: {date}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;
