@@ -7,6 +7,11 @@
 //! gives an address that cannot be. If nobody knows, what was good once is used (RFC 8767), and
 //! then what the settings pin.
 //!
+//! Plain servers and DNS over TLS are asked by hickory-resolver ([`hickory`]), one server at a time;
+//! which of them, when, and what their answers are worth is decided here. Its own pool of servers
+//! gives all of them together the time of one question, so that behind a silent first server the
+//! second is never asked. DNS over HTTPS ([`https`]) is ours, because hickory's needs tokio.
+//!
 //! An answer is a claim; TLS is the proof. Whoever dials reports back ([`Resolver::proved`],
 //! [`Resolver::disproved`], [`Resolver::unreachable`]), and asks again beyond what did not work.
 //!
@@ -185,7 +190,7 @@ impl Resolver {
     }
 
     /// The addresses of `host`, the best first; never empty. Addresses themselves (`127.0.0.1`,
-    /// `::1`, `[::1]`) and `localhost` need no server.
+    /// `::1`, `[::1]`), `localhost` and the names below it (RFC 6761 §6.3) need no server.
     pub async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         self.lookup_beyond(host, &[], clock::now()).await
     }
@@ -348,11 +353,12 @@ impl Resolver {
         if let Ok(address) = bare.parse() {
             return Some(vec![address]);
         }
-        if bare.eq_ignore_ascii_case("localhost") {
+        let key = key(bare);
+        if key == "localhost" || key.ends_with(".localhost") {
             return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let hosts = system::read_start(&self.shared.options.hosts).ok()?;
-        Some(system::hosts_addresses(&hosts, &key(host))).filter(|addresses| !addresses.is_empty())
+        Some(system::hosts_addresses(&hosts, &key)).filter(|addresses| !addresses.is_empty())
     }
 
     fn pinned(&self, key: &str) -> Vec<IpAddr> {

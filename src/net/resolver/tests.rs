@@ -199,6 +199,8 @@ async fn encrypted(
     let serve = async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            // Nagle's algorithm would hold the second answer back.
+            stream.set_nodelay(true).unwrap();
             let (acceptor, report) = (acceptor.clone(), report.clone());
             let talk = async move {
                 let stream = acceptor.accept(stream).await?;
@@ -914,6 +916,7 @@ fn addresses_and_localhost_need_no_server_and_nonsense_is_refused() {
         assert_eq!(one("2a03:2880::7").await, [V6]);
         assert_eq!(one("[2a03:2880::7]").await, [V6]);
         assert_eq!(one("LocalHost").await[0], Ipv4Addr::LOCALHOST);
+        assert_eq!(one("web.localhost.").await[0], Ipv4Addr::LOCALHOST);
         let long = "x".repeat(64);
         for nonsense in ["", ".", "a..b", "with space", &long] {
             let error = resolver.lookup(nonsense).await.unwrap_err();
