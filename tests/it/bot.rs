@@ -71,10 +71,11 @@ impl Home {
 
     fn at(url: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // Many bots live beside each other here, and some are started more often than any bot would be.
+        // Many bots live beside each other here, and some lose their connection more often than any bot
+        // would.
         let mut more = more.to_owned();
         for (section, key) in [
-            ("connection", "attempts_per_hour = 3600"),
+            ("connection", "attempts_per_hour = 3600\nbackoff = [\"1s\"]"),
             ("health", "listen = \"off\""),
             ("log", "level = \"debug\""),
         ] {

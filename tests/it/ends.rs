@@ -6,7 +6,7 @@ use std::time::Duration;
 use bot_kjp::clock;
 use testbed::{Child, Fault, Options, WhatsApp};
 
-use super::bot::Home;
+use super::bot::{Bot, Home};
 use super::guest::{Guest, check};
 use super::scene::{Scene, until};
 
@@ -28,14 +28,38 @@ fn stanza(tag: &str, attrs: &[(&str, &str)], child: Option<&str>) -> Fault {
     Fault::Send { tag: tag.into(), attrs: attributes(attrs), child, close: false }
 }
 
-/// What is said when the connection is ended by `fault` is answered on the next one.
+/// Processor time that an end and what follows it may cost.
+const CPU: Duration = Duration::from_secs(1);
+
+/// Memory that it may cost, in KiB.
+const MEMORY_KIB: u64 = 1024;
+
+/// What a bot has spent so far: tries to connect, processor time, anonymous memory in KiB.
+fn toll(scene: &Scene, bot: &Bot) -> (i64, Duration, u64) {
+    let tries = scene.home.ledger().count("SELECT coalesce(max(id), 0) FROM connection_attempt");
+    (tries, bot.cpu_time(), bot.status("RssAnon"))
+}
+
+/// Since `before`, one try to connect was made for each of `ends`, and little was spent.
+fn was_cheap(scene: &Scene, bot: &Bot, before: (i64, Duration, u64), ends: i64) {
+    let now = toll(scene, bot);
+    assert_eq!(now.0 - before.0, ends, "tries to connect; the bot printed:\n{}", bot.output());
+    assert!(now.1 - before.1 <= CPU, "{before:?} {now:?}");
+    assert!(now.2 <= before.2 + MEMORY_KIB, "{before:?} {now:?}");
+}
+
+/// What is said when the connection is ended by `fault` is answered on the next one, which is the
+/// next try to connect.
 fn comes_back_after(fault: Fault) {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
+    let before = toll(&scene, &bot);
     scene.on_the_bot(fault);
     ani.register(&scene);
     bot.wait_until_online_again();
+    ani.wait_answered();
+    was_cheap(&scene, &bot, before, 1);
     check(&scene, bot, &mut [ani]);
 }
 
@@ -44,6 +68,7 @@ fn waits_after(refusal: Fault, sentence: &str, pause: Duration) {
     let scene = Scene::new();
     let bot = scene.run();
     let mut ani = Guest::new(&scene, 0);
+    let before = toll(&scene, &bot);
     scene.on_the_bot(refusal);
     scene.on_the_bot(Fault::Drop);
     bot.wait_for_line(sentence);
@@ -53,6 +78,9 @@ fn waits_after(refusal: Fault, sentence: &str, pause: Duration) {
     // What the bot prints is read a moment after it happened, at either end.
     let away = clock::since(refused) + Duration::from_secs(1);
     assert!(away >= pause, "{sentence}: back after {away:?}");
+    // The line that was cut, and the login that was refused.
+    ani.wait_answered();
+    was_cheap(&scene, &bot, before, 2);
     check(&scene, bot, &mut [ani]);
 }
 
@@ -188,4 +216,32 @@ fn without_a_line_the_bot_says_why_and_says_it_once() {
     let output = bot.output();
     let reasons: Vec<&str> = output.lines().filter(|line| line.contains("no line to WhatsApp")).collect();
     assert!(matches!(reasons[..], [only] if only.contains("Connection refused")), "{output}");
+}
+
+/// Pings are answered, and no message ever comes: only a fresh connection shows that.
+#[test]
+fn a_deaf_connection_is_told_from_a_silent_one_and_made_anew() {
+    /// Faster than the clock on the wall, so that the least silence that can be set passes in seconds.
+    const SPEED: &str = "20";
+    /// Noon in Jakarta, when people write.
+    const NOON: i64 = 5 * 3600;
+    let mut scene = Scene::with("[connection]\nlongest_silence = \"1m\"\nattempts_per_hour = 3600\n");
+    let error = tempfile::NamedTempFile::new().expect("a file");
+    let to_noon = (NOON - clock::unix_seconds()).rem_euclid(24 * 3600);
+    std::fs::write(error.path(), to_noon.to_string()).expect("the clock is set");
+    scene.home.secret(clock::ERROR_VARIABLE, &error.path().display().to_string());
+    scene.home.secret(clock::SPEED_VARIABLE, SPEED);
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let logins = || scene.server.logins(scene.operator.number()).expect("an account");
+
+    let before = logins();
+    until(|| (logins() > before).then_some(())).expect("a fresh connection after a minute's silence");
+    let deaf = "the last connection was deaf";
+    assert!(!bot.output().contains(deaf), "it was only silent:\n{}", bot.output());
+
+    scene.on_the_bot(Fault::Deaf);
+    ani.register_and_wait(&scene);
+    bot.wait_for_line(deaf);
+    check(&scene, bot, &mut [ani]);
 }

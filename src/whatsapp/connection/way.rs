@@ -44,8 +44,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether people still write.
 const SILENCE_CHECK: Duration = Duration::from_secs(60);
 
-/// A message that comes so soon after a fresh connection was waiting for it.
-const WAITED_FOR_US: Duration = Duration::from_secs(30);
+/// How often it is looked whether the offline queue of a fresh connection is empty.
+const SYNC_CHECK: Duration = Duration::from_secs(1);
 
 /// Opening hours in seconds of the day, WIB (domain §5, the default closing window 00:00–06:05):
 /// silence at night is nothing unusual.
@@ -200,6 +200,10 @@ impl Way {
     fn note(&mut self, end: &End, failures: u32) {
         let detail = end.detail();
         self.ends.count(end.code());
+        if failures <= 1 {
+            // The first after a good connection.
+            self.said.clear();
+        }
         if !self.said.contains(&detail) {
             match end {
                 End::QrCodesExhausted | End::Restart | End::AddressGone | End::Silence => {
@@ -213,9 +217,6 @@ impl Way {
         }
         let now = clock::now();
         let mut state = self.connection.state();
-        if state.standing.failures > 0 && failures == 0 {
-            self.said.clear();
-        }
         state.standing.failures = failures;
         state.standing.last_end = Some(LastEnd { code: end.code(), detail, at: now });
         state.standing.enter(Phase::Offline, now);
@@ -342,16 +343,17 @@ async fn keep_hearing(connection: &Connection, client: &Arc<Client>, longest: Du
     }
 }
 
-/// Says so when messages waited for a connection that was made because of silence. Never returns.
+/// Says so when messages waited for a connection that was made because of silence: those that come
+/// before the offline queue is empty. Never returns.
 async fn report_deafness(connection: &Connection, after_silence: bool) {
     let started = clock::now();
-    while after_silence && clock::since(started) < WAITED_FOR_US {
-        clock::sleep(Duration::from_secs(1)).await;
-        if connection.shared.activity.heard().message.is_some_and(|message| message >= started) {
-            log::warn!("connection: the last connection was deaf: messages waited that it never brought");
-            connection.state().standing.deaf_connections += 1;
-            break;
-        }
+    while after_silence && !connection.state().synced {
+        clock::sleep(SYNC_CHECK).await;
+    }
+    let heard = connection.shared.activity.heard().message;
+    if after_silence && heard.is_some_and(|message| message >= started) {
+        log::warn!("connection: the last connection was deaf: messages waited that it never brought");
+        connection.state().standing.deaf_connections += 1;
     }
     pending().await
 }
