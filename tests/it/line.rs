@@ -14,11 +14,10 @@ use super::line_scene::{LineScene, RESOLVERS, Toll};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The connection is kept as it is on every box.
-const SHIPPED: &str = "[connection]\n";
+/// The connection is kept, and the log written, as on every box.
+const SHIPPED: &str = "[connection]\n[log]\n";
 
-/// Processor time that an outage may cost, however long it is. The bot of these tests is not
-/// optimised; the shipped one takes a fraction of it.
+/// Processor time that an outage may cost, however long it is.
 const CPU: Duration = SECOND;
 
 /// Memory that an outage may cost, in KiB.

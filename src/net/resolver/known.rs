@@ -80,6 +80,8 @@ pub(super) struct Host {
     shunned: Vec<(IpAddr, Shunned, Instant)>,
     absent: Option<(ResolveError, Instant)>,
     failed: Option<(ResolveError, Instant)>,
+    /// Searches in a row that found nothing.
+    in_vain: usize,
 }
 
 impl Known {
@@ -108,6 +110,7 @@ impl Known {
                     shunned: Vec::new(),
                     absent: None,
                     failed: None,
+                    in_vain: 0,
                 });
             }
         }
@@ -121,6 +124,7 @@ impl Known {
             host.answer = None;
             host.absent = None;
             host.failed = None;
+            host.in_vain = 0;
             host.shunned.retain(|shunned| shunned.1 == Shunned::Disproved);
         }
     }
@@ -179,6 +183,11 @@ impl Host {
         self.failed.as_ref().is_some_and(|(_, at)| now.saturating_duration_since(*at) < RECHECK_AFTER)
     }
 
+    /// How many searches in a row have found nothing.
+    pub(super) fn in_vain(&self) -> usize {
+        self.in_vain
+    }
+
     /// Why a look-up that ended after `since` found nothing.
     pub(super) fn failed_since(&self, since: Instant) -> Option<&ResolveError> {
         self.failed.as_ref().filter(|(_, at)| *at >= since).map(|(error, _)| error)
@@ -189,10 +198,12 @@ impl Host {
         self.answer = Some((addresses.to_vec(), rung, now + self.ttl));
         self.absent = None;
         self.failed = None;
+        self.in_vain = 0;
     }
 
     pub(super) fn not_found(&mut self, error: &ResolveError, now: Instant) {
         self.failed = Some((error.clone(), now));
+        self.in_vain = self.in_vain.saturating_add(1);
         self.absent = match error {
             ResolveError::NotFound { .. } => Some((error.clone(), now + ABSENT_FOR)),
             // Whoever was silent may answer now.

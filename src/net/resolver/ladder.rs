@@ -103,6 +103,9 @@ impl Rung {
     }
 }
 
+/// Look-ups in vain after which only one server of each kind is asked.
+const ASK_FEWER_AFTER: usize = 3;
+
 /// Who is asked, as places in `rungs`, which are in the order of the settings: a lane for each kind,
 /// and behind these a lane for each kind's demoted servers.
 pub(super) fn lanes(rungs: &[Rung], now: Instant) -> Vec<Vec<usize>> {
@@ -120,6 +123,16 @@ pub(super) fn lanes(rungs: &[Rung], now: Instant) -> Vec<Vec<usize>> {
         }
     }
     lanes.into_iter().map(|(_, _, places)| places).collect()
+}
+
+/// The same with one server of each lane, in turn, after `in_vain` look-ups in a row that found
+/// nothing: in a long outage asking everybody again and again only costs.
+pub(super) fn thinned(lanes: Vec<Vec<usize>>, in_vain: usize) -> Vec<Vec<usize>> {
+    if in_vain < ASK_FEWER_AFTER {
+        return lanes;
+    }
+    let one = |lane: Vec<usize>| Some(vec![*lane.get(in_vain.checked_rem(lane.len())?)?]);
+    lanes.into_iter().filter_map(one).collect()
 }
 
 /// When which rung of a look-up is asked.
@@ -389,6 +402,9 @@ mod tests {
         rungs[0].set(failing(), now);
         rungs[1].set(failing(), now);
         assert_eq!(lanes(&rungs, now), [[2, 3, 4]]);
+        assert_eq!(thinned(lanes(&rungs, now), 2), [[2, 3, 4]]);
+        let later = [3, 4, 5, 6].map(|in_vain| thinned(lanes(&rungs, now), in_vain));
+        assert_eq!(later, [2, 3, 4, 2].map(|place| vec![vec![place]]));
     }
 
     proptest::proptest! {

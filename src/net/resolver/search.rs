@@ -51,7 +51,8 @@ impl Resolver {
             let mut state = self.state();
             let now = clock::now();
             let rungs: Vec<RungId> = state.rungs.iter().map(|rung| rung.id).collect();
-            let lanes = ladder::lanes(&state.rungs, now);
+            let in_vain = state.known.host(key).in_vain();
+            let lanes = ladder::thinned(ladder::lanes(&state.rungs, now), in_vain);
             (rungs, lanes, state.known.host(key).shunned(now))
         };
         if rungs.is_empty() {
