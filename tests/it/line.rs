@@ -67,9 +67,10 @@ impl Begun {
         let made = now.attempts - self.before.attempts;
         assert!(made <= attempts, "{made} tries to connect; the bot printed:\n{}", output());
         let cpu = now.cpu.saturating_sub(self.before.cpu);
+        let grown = now.memory.saturating_sub(self.before.memory);
+        println!("spent: {made} tries to connect, {cpu:?} of processor time, {grown} KiB");
         assert!(cpu <= CPU, "{cpu:?} of processor time; the bot printed:\n{}", output());
-        let memory = now.memory.saturating_sub(self.before.memory);
-        assert!(memory <= MEMORY_KIB, "{memory} KiB more; the bot printed:\n{}", output());
+        assert!(grown <= MEMORY_KIB, "{grown} KiB more; the bot printed:\n{}", output());
         now
     }
 
