@@ -407,6 +407,8 @@ proptest! {
                 apply(&store, call).await;
                 apply(&reference, call).await;
             }
+            // What is written lazily is durable with the next write, or with the end of the process.
+            store.database().finish().unwrap();
             drop(store);
             assert_eq!(everything(&open()).await, everything(&reference).await);
         });
