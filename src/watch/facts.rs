@@ -110,6 +110,8 @@ pub struct Memory {
     pub resident: u64,
     /// The part of it that is not backed by a file (`RssAnon`): heap and stacks.
     pub anonymous: u64,
+    /// Bytes of the heap in use, without SQLite's; counted in builds for the test bed only.
+    pub heap: Option<u64>,
 }
 
 impl Facts {
@@ -215,7 +217,7 @@ pub(super) mod tests {
                 failed: None,
                 unreadable: None,
             },
-            memory: Some(Memory { resident: 9_000_000, anonymous: 2_000_000 }),
+            memory: Some(Memory { resident: 9_000_000, anonymous: 2_000_000, heap: None }),
             cpu: Duration::from_secs(20),
             restarts: 0,
             clock_behind: None,

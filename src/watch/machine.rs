@@ -23,7 +23,22 @@ fn parse_memory(status: &str) -> Option<Memory> {
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     };
-    Some(Memory { resident: bytes("VmRSS")?, anonymous: bytes("RssAnon")? })
+    Some(Memory { resident: bytes("VmRSS")?, anonymous: bytes("RssAnon")?, heap: heap() })
+}
+
+/// In a build for the test bed every allocation is counted.
+#[cfg(feature = "danger-accept-test-bed")]
+#[global_allocator]
+static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
+#[cfg(feature = "danger-accept-test-bed")]
+fn heap() -> Option<u64> {
+    u64::try_from(HEAP.current_usage()).ok()
+}
+
+#[cfg(not(feature = "danger-accept-test-bed"))]
+fn heap() -> Option<u64> {
+    None
 }
 
 /// CPU time of all threads of the process since its start.
@@ -49,8 +64,9 @@ mod tests {
     #[test]
     fn memory_is_read_from_the_kernels_lines() {
         let status = "Name:\tbot-kjp\nVmPeak:\t  200000 kB\nVmRSS:\t    9876 kB\nRssAnon:\t    1234 kB\n";
-        let expected = Memory { resident: 9876 * 1024, anonymous: 1234 * 1024 };
-        assert_eq!(parse_memory(status), Some(expected));
+        let expected = Memory { resident: 9876 * 1024, anonymous: 1234 * 1024, heap: None };
+        let found = parse_memory(status).map(|memory| Memory { heap: None, ..memory });
+        assert_eq!(found, Some(expected));
         assert_eq!(parse_memory("VmRSS:\t9876 kB\n"), None);
         assert_eq!(parse_memory("VmRSS:\t9876\nRssAnon:\t1 kB"), None);
     }

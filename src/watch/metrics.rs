@@ -43,6 +43,11 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
         "Heap and stacks of the process (RssAnon).",
         memory.map(|m| m.anonymous),
     );
+    page.one_gauge(
+        "heap_bytes",
+        "Heap in use (builds for the test bed).",
+        memory.and_then(|m| m.heap),
+    );
     let disk = facts.storage.disk;
     page.one_gauge("disk_free_bytes", "Space left for the data folder.", disk.map(|d| d.free));
     page.one_gauge("disk_size_bytes", "Size of the data folder's disk.", disk.map(|d| d.total));

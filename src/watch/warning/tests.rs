@@ -242,11 +242,11 @@ fn an_unseen_phone_restarts_a_wrong_clock_and_much_memory_are_shown() {
     let mut facts = well();
     facts.whatsapp.phone_seen = Some(UNIX - 12 * DAY + 1);
     facts.restarts = 5;
-    facts.memory = Some(Memory { resident: MUCH_MEMORY, anonymous: 0 });
+    facts.memory = Some(Memory { resident: MUCH_MEMORY, anonymous: 0, heap: None });
     assert_eq!(seen(&facts), []);
     facts.whatsapp.phone_seen = Some(UNIX - 12 * DAY);
     facts.restarts = 6;
-    facts.memory = Some(Memory { resident: MUCH_MEMORY + 1, anonymous: 0 });
+    facts.memory = Some(Memory { resident: MUCH_MEMORY + 1, anonymous: 0, heap: None });
     assert_eq!(seen(&facts), [Cause::PhoneUnseen, Cause::Restarts, Cause::MemoryHigh]);
     // A clock that is wrong knows nothing about days.
     facts.clock_behind = Some(-100 * DAY);
