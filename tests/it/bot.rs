@@ -19,8 +19,19 @@ use super::qr_camera;
 /// Longest wait for anything that the bot should do; a passing test never waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The bot built together with these tests: it accepts the test bed.
-pub const BOT: &str = env!("CARGO_BIN_EXE_bot-kjp");
+/// Variable with a program that runs the box's bot in an emulator, if it is to be tested instead.
+const EMULATED: &str = "BOT_KJP_EMULATED";
+
+/// The bot to test: the one built together with these tests, which accepts the test bed, or the same
+/// built for the box.
+pub fn program() -> PathBuf {
+    std::env::var_os(EMULATED).map_or_else(|| env!("CARGO_BIN_EXE_bot-kjp").into(), PathBuf::from)
+}
+
+/// Whether the bot runs in an emulator, whose threads and memory would be counted as the bot's.
+pub fn is_emulated() -> bool {
+    std::env::var_os(EMULATED).is_some()
+}
 
 /// A bot's command line without its arguments. What the developer's shell has set does not leak
 /// into the bot, and the bot is killed when the thread that started it ends, however it ends: a
@@ -108,7 +119,7 @@ impl Home {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = command(BOT, self.network.as_deref());
+        let mut command = command(program(), self.network.as_deref());
         command
             .args(arguments)
             .arg("--config")
