@@ -147,6 +147,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         executor.spawn(sync::run(sync)).detach();
     }
     executor.spawn(prune(database.clone(), store.clone())).detach();
+    executor.spawn(database.clone().close_what_is_open()).detach();
 
     // From here on nothing fails before the bot is up: what ends without a word is a crash.
     let start = if serving { begun(&database).await } else { None };

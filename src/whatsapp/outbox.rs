@@ -192,7 +192,8 @@ impl Outbox {
         };
         match within(ACK_DEADLINE, or(answered, lost)).await.unwrap_or(Sent::Unanswered) {
             Sent::Answered(Ack::Accepted) => {
-                self.database.write(|tx| outbox::remove(tx, id)).await?;
+                // A power cut in the next moment has it sent again, as the same message.
+                self.database.write_lazily(|tx| outbox::remove(tx, id))?;
             }
             Sent::Answered(Ack::Refused(code)) if HOPELESS.contains(&code.as_str()) => {
                 self.give_up(due, &format!("WhatsApp refused it with code {code}")).await?;

@@ -1,10 +1,12 @@
 //! whatsapp-rust's storage backend, on the ledger's SQLite connection.
 //!
 //! Signal promises that a key never reaches the wire twice, and it can only keep that if what it
-//! stored survives a power cut. Hence every method that writes returns when its change is durable
-//! (except the one that forgets what was committed, which a replay repairs);
-//! writers that are ready together share one flush (see [`Database`]). The semantics are those of
-//! wacore's in-memory backend, against which they are tested.
+//! stored survives a power cut. Hence every method that writes keys returns when its change is durable;
+//! writers that are ready together share one flush (see [`Database`]). What is only remembered for
+//! convenience - sent messages, message secrets, tokens, devices, LIDs - is flushed with whatever comes
+//! next, and so is a message that came in: its acknowledgement waits for a commit that follows, and what
+//! is durable is always everything up to a moment. The semantics are those of wacore's in-memory backend,
+//! against which they are tested.
 //!
 //! What grows with time is bounded, by [`SessionStore::prune`] or by whatsapp-rust. What grows with
 //! the number of people who ever wrote is not: sessions, identities, device lists and LID mappings,
@@ -266,15 +268,6 @@ impl SessionStore {
     /// Writes for the client of this handle, unless its session was set aside.
     async fn write<T>(&self, job: impl FnOnce(&Connection) -> Result<T, SessionError>) -> StoreResult<T> {
         Ok(self.database.write(|tx| self.in_session(tx, job)).await?)
-    }
-
-    /// The same for what must not be lost while the disk refuses; `what` names it in the log.
-    async fn write_patiently<T>(
-        &self,
-        what: &str,
-        mut job: impl FnMut(&Connection) -> Result<T, SessionError>,
-    ) -> StoreResult<T> {
-        Ok(self.database.write_patiently(what, |tx| self.in_session(tx, &mut job)).await?)
     }
 
     /// The same without waiting for the commit: for what a power cut may undo.

@@ -70,11 +70,11 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn put_lid_mapping(&self, entry: &LidPnMappingEntry) -> StoreResult<()> {
-        self.write(|tx| put_lid_mapping(tx, entry)).await
+        self.write_lazily(|tx| put_lid_mapping(tx, entry))
     }
 
     async fn put_lid_mappings(&self, entries: &[LidPnMappingEntry]) -> StoreResult<()> {
-        self.write(|tx| entries.iter().try_for_each(|entry| put_lid_mapping(tx, entry))).await
+        self.write_lazily(|tx| entries.iter().try_for_each(|entry| put_lid_mapping(tx, entry)))
     }
 
     async fn get_all_lid_mappings(&self) -> StoreResult<Vec<LidPnMappingEntry>> {
@@ -106,11 +106,11 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn update_device_list(&self, record: DeviceListRecord) -> StoreResult<()> {
-        self.write(|tx| put_device_list(tx, &record)).await
+        self.write_lazily(|tx| put_device_list(tx, &record))
     }
 
     async fn update_device_lists(&self, records: Vec<DeviceListRecord>) -> StoreResult<()> {
-        self.write(|tx| records.iter().try_for_each(|record| put_device_list(tx, record))).await
+        self.write_lazily(|tx| records.iter().try_for_each(|record| put_device_list(tx, record)))
     }
 
     async fn get_devices(&self, user: &str) -> StoreResult<Option<DeviceListRecord>> {
@@ -157,10 +157,9 @@ impl ProtocolStore for SessionStore {
     async fn put_tc_token(&self, jid: &str, entry: &TcTokenEntry) -> StoreResult<()> {
         let sql = "INSERT OR REPLACE INTO wa_tc_token (jid, token, token_timestamp, sender_timestamp)
              VALUES (?1, ?2, ?3, ?4)";
-        self.write(|tx| {
+        self.write_lazily(|tx| {
             execute(tx, sql, (jid, &entry.token, entry.token_timestamp, entry.sender_timestamp)).map(drop)
         })
-        .await
     }
 
     async fn delete_tc_token(&self, jid: &str) -> StoreResult<()> {
@@ -181,7 +180,7 @@ impl ProtocolStore for SessionStore {
              ON CONFLICT DO UPDATE SET
                  sender_timestamp = max(ifnull(sender_timestamp, excluded.sender_timestamp),
                                         excluded.sender_timestamp)";
-        self.write(|tx| execute(tx, sql, (jid, sender_timestamp)).map(drop)).await
+        self.write_lazily(|tx| execute(tx, sql, (jid, sender_timestamp)).map(drop))
     }
 
     async fn store_received_tc_token(
@@ -194,19 +193,19 @@ impl ProtocolStore for SessionStore {
              VALUES (?1, ?2, ?3, NULL)
              ON CONFLICT DO UPDATE SET token = excluded.token, token_timestamp = excluded.token_timestamp
              WHERE length(token) = 0 OR excluded.token_timestamp >= token_timestamp";
-        self.write(|tx| execute(tx, sql, (jid, token, token_timestamp)).map(drop)).await
+        self.write_lazily(|tx| execute(tx, sql, (jid, token, token_timestamp)).map(drop))
     }
 
     async fn store_sent_message(&self, chat_jid: &str, message_id: &str, payload: &[u8]) -> StoreResult<()> {
         let sql = "INSERT INTO wa_sent_message (chat_jid, message_id, payload, stored_at)
              VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET payload = excluded.payload, stored_at = excluded.stored_at";
-        self.write(|tx| execute(tx, sql, (chat_jid, message_id, payload, self.now())).map(drop)).await
+        self.write_lazily(|tx| execute(tx, sql, (chat_jid, message_id, payload, self.now())).map(drop))
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> StoreResult<Option<Vec<u8>>> {
         let sql = "DELETE FROM wa_sent_message WHERE chat_jid = ?1 AND message_id = ?2 RETURNING payload";
-        self.write(|tx| find(tx, sql, (chat_jid, message_id), |row| row.get(0))).await
+        self.write_lazily(|tx| find(tx, sql, (chat_jid, message_id), |row| row.get(0)))
     }
 
     async fn delete_expired_sent_messages(&self, cutoff_timestamp: i64) -> StoreResult<u32> {
@@ -225,7 +224,8 @@ impl ProtocolStore for SessionStore {
 
     async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<Option<Vec<u8>>> {
         let sql = "SELECT message FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
-        self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))
+        // In a transaction, which has what a failed commit had undone.
+        self.write_lazily(|tx| find(tx, sql, (chat, sender, id), |row| row.get(0)))
     }
 
     async fn delete_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<()> {
@@ -239,15 +239,12 @@ impl ProtocolStore for SessionStore {
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> StoreResult<()> {
         let now = self.now();
-        // An error here would lose the messages: they are decrypted, so their keys are used up, and
-        // whatsapp-rust acknowledges what comes again and is not in this table.
-        self.write_patiently("received messages", |tx| {
+        self.write_lazily(|tx| {
             for row in rows {
                 execute(tx, PUT_PENDING_INBOUND, (row.chat, row.sender, row.id, row.message, now))?;
             }
             Ok(())
         })
-        .await
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> StoreResult<()> {
