@@ -85,17 +85,8 @@ fn meant(nearest: &Option<&'static str>) -> String {
 
 const COMMANDS: [&str; 9] =
     ["run", "pair", "status", "doctor", "check", "schema", "example", "install", "uninstall"];
-const OPTIONS: [&str; 9] = [
-    "--config",
-    "--data",
-    "--phone",
-    "--json",
-    "--root",
-    "--no-start",
-    "--purge",
-    "--help",
-    "--version",
-];
+const OPTIONS: [&str; 9] =
+    ["--config", "--data", "--phone", "--json", "--root", "--no-start", "--purge", "--help", "--version"];
 
 /// The root folder of the machine that this runs on.
 const MACHINE: &str = "/";
@@ -359,7 +350,10 @@ mod tests {
             ("--config", "option --config needs a value; see bot-kjp --help"),
             ("check=1", "unknown command (a word that is not repeated here); see bot-kjp --help"),
             ("--data /a --data /b", "option --data is given twice; give it once"),
-            ("run --no-start", "option --no-start belongs to the command install: bot-kjp install --no-start"),
+            (
+                "run --no-start",
+                "option --no-start belongs to the command install: bot-kjp install --no-start",
+            ),
             ("status --root /a", "option --root belongs to the command install: bot-kjp install --root"),
             (
                 "uninstall --purge yes",

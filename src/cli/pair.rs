@@ -24,6 +24,7 @@ pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
     if !rustix::process::geteuid().is_root() || folder.uid() == 0 {
         return Ok(None);
     }
+    let program = std::env::current_exe().map_err(|error| Failure::new("this program", error))?;
     let manager = Manager::here();
     let paused = service_installed() && manager.standing_here() != Standing::Stopped;
     // From here on whoever closes the terminal ends the child only: the service has to come back.
@@ -33,9 +34,7 @@ pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
         manager.stop_here()?;
         say(wording::SERVICE_PAUSED);
     }
-    let program = "/proc/self/exe";
-    let ended = Command::new(program)
-        .arg0("bot-kjp")
+    let ended = Command::new(&program)
         .args(std::env::args_os().skip(1))
         .uid(folder.uid())
         .gid(folder.gid())

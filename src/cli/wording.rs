@@ -494,9 +494,9 @@ pub fn summary(code: ExitCode) -> Option<&'static str> {
             "Berkas atau folder tidak dapat dibuat. Periksa apakah penyimpanan penuh atau hanya bisa dibaca.",
         ),
         ExitCode::InputOutput => Some("Gagal membaca atau menulis. Periksa kartu memori atau penyimpanan."),
-        ExitCode::Temporary => {
-            Some("Bot sudah berjalan di proses lain, atau gangguan sementara. Coba lagi sebentar lagi, atau dengan sudo.")
-        }
+        ExitCode::Temporary => Some(
+            "Bot sudah berjalan di proses lain, atau gangguan sementara. Coba lagi sebentar lagi, atau dengan sudo.",
+        ),
         ExitCode::NotPermitted => {
             Some("Tidak diizinkan oleh sistem. Jalankan sebagai pengguna yang benar (mis. dengan sudo).")
         }

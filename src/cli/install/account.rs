@@ -126,10 +126,9 @@ fn with_account(passwd: &str, group: &str) -> io::Result<(String, String)> {
     };
     let passwd = match number(passwd, ACCOUNT) {
         Some(_) => passwd.to_owned(),
-        None => with_line(
-            passwd,
-            &format!("{ACCOUNT}:x:{free}:{group_id}:{COMMENT}:/{DATA}:/usr/sbin/nologin"),
-        ),
+        None => {
+            with_line(passwd, &format!("{ACCOUNT}:x:{free}:{group_id}:{COMMENT}:/{DATA}:/usr/sbin/nologin"))
+        }
     };
     Ok((passwd, group))
 }

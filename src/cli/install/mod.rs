@@ -32,7 +32,8 @@ pub use files::Failure;
 use files::{Kept, Root, numbers};
 use health::Unwell;
 use overlay::{
-    DATA, EXAMPLE, FILES, FOLDERS, INIT_SCRIPT, Keeper, LOGS, Owner, PREVIOUS, PROGRAM, PROGRAM_MODE, RUN, SETTINGS,
+    DATA, EXAMPLE, FILES, FOLDERS, INIT_SCRIPT, Keeper, LOGS, Owner, PREVIOUS, PROGRAM, PROGRAM_MODE, RUN,
+    SETTINGS,
 };
 use plan::{Found, Service, State, Step, plan};
 pub use service::{Manager, Standing};

@@ -177,7 +177,10 @@ mod tests {
     #[test]
     fn only_the_bot_reads_the_data_and_only_root_the_secrets() {
         let file = |path| FILES.iter().find(|file| file.path == path).unwrap();
-        assert_eq!((file("etc/default/bot-kjp").mode, file("etc/default/bot-kjp").owner), (0o600, Owner::Root));
+        assert_eq!(
+            (file("etc/default/bot-kjp").mode, file("etc/default/bot-kjp").owner),
+            (0o600, Owner::Root)
+        );
         assert_eq!(file(SETTINGS).mode & 0o007, 0);
         let data = FOLDERS.iter().find(|folder| folder.path == DATA).unwrap();
         assert_eq!((data.mode, data.owner), (0o700, Owner::Bot));

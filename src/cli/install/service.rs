@@ -45,7 +45,9 @@ const TAIL_BYTES: usize = 64 * 1024;
 pub enum Standing {
     Stopped,
     Starting,
-    Running { pid: u32 },
+    Running {
+        pid: u32,
+    },
     /// It ended, and is started again later or not.
     Failed(String),
 }
@@ -213,7 +215,8 @@ impl Manager {
             }
             Self::InitScript => {
                 let state = root.read_text(&format!("{RUN}/state")).unwrap_or_default();
-                let pid = |file: &str| root.read_text(&format!("{RUN}/{file}")).ok()?.trim().parse::<u32>().ok();
+                let pid =
+                    |file: &str| root.read_text(&format!("{RUN}/{file}")).ok()?.trim().parse::<u32>().ok();
                 let lives = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
                 let supervised = pid("supervise.pid").filter(lives).is_some();
                 of_supervisor(supervised, &state, pid("bot-kjp.pid").filter(lives))
@@ -224,9 +227,11 @@ impl Manager {
     /// The last lines that the bot wrote, without personal numbers and without pairing codes.
     pub fn last_lines(self, root: &Root) -> Vec<String> {
         let text = match self {
-            Self::Systemd => run("journalctl", &["--unit", UNIT, "--output", "cat", "--no-pager", "--lines", "200"])
-                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-                .unwrap_or_default(),
+            Self::Systemd => {
+                run("journalctl", &["--unit", UNIT, "--output", "cat", "--no-pager", "--lines", "200"])
+                    .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+                    .unwrap_or_default()
+            }
             Self::InitScript => {
                 let own = format!("{LOGS}/bot-kjp.log");
                 [own.as_str(), "var/log/syslog", "var/log/messages"]

@@ -37,9 +37,9 @@ pub fn nothing_to_do_stopped(version: &str) -> String {
 
 pub fn note(note: Note) -> String {
     match note {
-        Note::ExampleChanged => format!(
-            "! Pengaturan Anda tidak diubah. Ada contoh pengaturan yang baru: /{EXAMPLE}"
-        ),
+        Note::ExampleChanged => {
+            format!("! Pengaturan Anda tidak diubah. Ada contoh pengaturan yang baru: /{EXAMPLE}")
+        }
         Note::EnableByHand => format!(
             "! Agar menyala sendiri, tambahkan baris ini ke /etc/inittab: ::once:/{INIT_SCRIPT} start"
         ),
@@ -50,10 +50,9 @@ pub fn note(note: Note) -> String {
 pub fn next(report: Option<&Report>) -> String {
     let code = report.and_then(|report| report.parts.first()).map(|part| part.code.as_str());
     let (state, next) = match (code, report.map(|report| report.state)) {
-        (Some("whatsapp.not_paired" | "whatsapp.logged_out" | "whatsapp.pairing"), _) => (
-            "Bot belum tertaut ke WhatsApp.",
-            "tautkan dengan HP: sudo bot-kjp pair",
-        ),
+        (Some("whatsapp.not_paired" | "whatsapp.logged_out" | "whatsapp.pairing"), _) => {
+            ("Bot belum tertaut ke WhatsApp.", "tautkan dengan HP: sudo bot-kjp pair")
+        }
         (_, Some(State::Unhealthy)) => ("Ada yang perlu dibantu.", "lihat: sudo bot-kjp status"),
         _ => ("Selesai.", "lihat keadaannya kapan saja: sudo bot-kjp status"),
     };
@@ -78,7 +77,8 @@ pub fn start_command(manager: Manager) -> &'static str {
 }
 
 /// Only root installs.
-pub const ONLY_ROOT: &str = "Hanya root yang dapat memasang. Jalankan dengan sudo, mis.: sudo ./bot-kjp install";
+pub const ONLY_ROOT: &str =
+    "Hanya root yang dapat memasang. Jalankan dengan sudo, mis.: sudo ./bot-kjp install";
 
 pub const BUSY: &str = "Pemasangan lain sedang berjalan. Tunggu sampai selesai, lalu ulangi.";
 
