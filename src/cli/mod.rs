@@ -266,7 +266,12 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let file = file.display();
         assert_eq!(answer(&format!("--data /from/option --config {file}")).0, ExitCode::Stopped);
-        assert_eq!(answer(&format!("pair -p 080000000001 -c {file}")).0, ExitCode::Temporary);
+        let pair = format!("pair -p 080000000001 -c {file}");
+        assert_eq!(answer(&pair).0, ExitCode::Temporary);
+        // Supabase's key is the service's affair.
+        std::fs::write(folder.path().join("empty.toml"), "supabase.url = \"https://x.supabase.co\"").unwrap();
+        assert_eq!(answer(&pair).0, ExitCode::Temporary);
+        assert_eq!(answer(&format!("--data /from/option -c {file}")).0, ExitCode::Configuration);
     }
 
     #[test]

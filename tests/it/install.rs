@@ -363,7 +363,7 @@ fn deploy_says_how_it_is_used_and_touches_nothing_without_a_box() {
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
     }
     // 192.0.2.0/24 is nobody's (RFC 5737); without a network it is refused at once.
-    let mut lonely = command("unshare");
+    let mut lonely = command("unshare", None);
     lonely.args(["--map-root-user", "--net", script, "root@192.0.2.1"]).env("PATH", "/usr/bin:/bin");
     let output = lonely.output().expect("unshare");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -2,7 +2,7 @@
 //! `/var` and `/run`, on this machine's kernel and programs. No systemd runs in it. What happens in it
 //! does not outlive it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ impl Machine {
             Programs::Debian => String::new(),
             Programs::Busybox => folder.path().join("bin").display().to_string(),
         };
-        let mut unshare = command("unshare");
+        let mut unshare = command("unshare", None);
         unshare.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--ipc", "--uts"]);
         if network == Network::Own {
             unshare.arg("--net");
@@ -131,11 +131,11 @@ impl Machine {
         let file = self.path(CARRIED);
         let _ = fs::remove_file(&file);
         fs::write(&file, program).expect("it is written");
-        fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("its mode");
+        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("its mode");
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = command("nsenter");
+        let mut command = command("nsenter", None);
         command
             .args(["--target", &self.init.to_string(), "--mount", "--pid", "--net", "--uts", "--ipc", "--"])
             .args(words)

@@ -33,7 +33,7 @@ pub enum Unwell {
     #[error("it ended: {0}")]
     Ended(String),
     /// It did not become well in time; what was seen last, in English.
-    #[error("it was not well within {} s: {0}", PATIENCE.as_secs())]
+    #[error("it was not well in time: {0}")]
     TooLate(String),
 }
 
