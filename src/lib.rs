@@ -23,7 +23,7 @@
 //!
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
-//! | [`cli`] | command line, terminal, exit codes | everything |
+//! | [`cli`] | command line, terminal, exit codes, [`cli::install`] | everything |
 //! | [`config`] | one TOML file and the environment | – |
 //! | [`app`] | builds the rooms, owns the executor, starts and stops in order | everything |
 //! | [`registration`] | pure: text → people → verdicts | nothing below |
@@ -34,6 +34,7 @@
 //! | [`net`] | names by a ladder of ways ([`net::resolver`]), dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
 //! | [`watch`] | what is wrong and who is told: status page, metrics, alerts | reads all, changes nothing |
+//! | [`service_manager`] | what systemd, or our own supervisor, hears and wants | – |
 //!
 //! Never: `registration` or `desk` touching I/O, clocks or randomness; `ledger` knowing WhatsApp;
 //! `net` knowing KJP; two owners of one table.
@@ -50,6 +51,9 @@
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
 //! * *looked at when somebody asks what to repair?* [`cli::doctor`]: findings as data, words apart.
+//! * *what lies on the box?* `rootfs/`, carried by the program and installed by [`cli::install`].
+//! * *decided when a bot that ended is started again?* Outside of it: the unit and
+//!   `usr/local/lib/bot-kjp/retry` for systemd, `usr/local/lib/bot-kjp/supervise` elsewhere.
 //!
 //! # Threads and memory
 //!
@@ -71,6 +75,7 @@ pub mod net;
 pub mod personal;
 pub mod reception;
 pub mod registration;
+pub mod service_manager;
 pub mod supabase;
 pub mod watch;
 pub mod whatsapp;
