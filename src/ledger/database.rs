@@ -40,11 +40,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Numbered schema files in the order in which they are applied. `user_version` counts how many
-/// a file has seen.
+/// a file has seen, and the table `compatibility` names the oldest schema whose program may still work
+/// with it: so an update can be taken back, as long as it only added things.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001-ledger.sql"),
     include_str!("schema/0002-whatsapp-session.sql"),
     include_str!("schema/0003-line-and-watch.sql"),
+    include_str!("schema/0004-years-of-service.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.
@@ -60,7 +62,7 @@ pub enum OpenError {
     Damaged { file: PathBuf, detail: String },
     #[error("{} is an SQLite database of another program; set `data.folder` to a folder of the bot's own", .0.display())]
     Foreign(PathBuf),
-    #[error("{} was written by a newer version (schema {found}, this version knows {known}); install that version again", file.display())]
+    #[error("{} was written by a newer version whose schema this one cannot use (schema {found}, this version knows {known}); install that version again", file.display())]
     Newer { file: PathBuf, found: i32, known: i32 },
     #[error("{} cannot be prepared: {cause}", file.display())]
     Sqlite { file: PathBuf, cause: rusqlite::Error },
@@ -449,14 +451,19 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     if verdict != "ok" {
         return Err(OpenError::Damaged { file: file.to_path_buf(), detail: verdict });
     }
-    migrate(connection, file)
+    migrate(connection, file, MIGRATIONS)
 }
 
-fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+fn migrate(connection: &mut Connection, file: &Path, migrations: &[&str]) -> Result<(), OpenError> {
     let fail = |error| open_error(file, error);
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let known = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
     let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| migrations.get(found..)) else {
+        // It stays as the newer version left it, which will find nothing to do when it comes back.
+        if found > 0 && oldest_compatible(connection).is_some_and(|oldest| oldest <= known) {
+            log::warn!("ledger: schema {found} of a newer version is used by this one, which knows {known}");
+            return Ok(());
+        }
         return Err(OpenError::Newer { file: file.to_path_buf(), found, known });
     };
     if missing.is_empty() {
@@ -469,6 +476,11 @@ fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
     transaction.pragma_update(None, "user_version", known).map_err(fail)?;
     transaction.commit().map_err(fail)
+}
+
+/// The oldest schema whose program can work with this file, if the file says so.
+fn oldest_compatible(connection: &Connection) -> Option<i32> {
+    connection.query_row("SELECT oldest FROM compatibility", [], |row| row.get(0)).ok()
 }
 
 fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
@@ -688,13 +700,49 @@ mod tests {
         assert!(matches!(Database::open(&file), Err(OpenError::Foreign(_))));
     }
 
-    #[test]
-    fn a_newer_schema_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bot-kjp.db");
+    /// A ledger to which a version from the future has applied one more migration.
+    fn updated(folder: &Path, migration: &str) -> (PathBuf, Vec<&'static str>) {
+        let file = folder.join("bot-kjp.db");
         drop(Database::open(&file).unwrap());
-        Connection::open(&file).unwrap().pragma_update(None, "user_version", 4711).unwrap();
+        let mut newer = MIGRATIONS.to_vec();
+        newer.push(Box::leak(migration.to_owned().into_boxed_str()));
+        migrate(&mut Connection::open(&file).unwrap(), &file, &newer).unwrap();
+        (file, newer)
+    }
+
+    #[test]
+    fn an_update_that_only_added_things_can_be_taken_back_and_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let added = "CREATE TABLE added(x) STRICT; ALTER TABLE outbox ADD COLUMN added TEXT";
+        let added = added.replace("(x)", "(x INTEGER)");
+        let (file, newer) = updated(folder.path(), &added);
+        let database = Database::open(&file).unwrap();
+        database.write_now(|tx| crate::ledger::inbound::remember(tx, "a", "a", "1", 1)).unwrap();
+        drop(database);
+        let mut connection = Connection::open(&file).unwrap();
+        migrate(&mut connection, &file, &newer).unwrap();
+        let rows = "SELECT (SELECT count(*) FROM inbound_message) + (SELECT count(*) FROM added)";
+        assert_eq!(connection.query_row(rows, [], |row| row.get::<_, i64>(0)), Ok(1));
+    }
+
+    #[test]
+    fn a_schema_that_this_version_cannot_use_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let newer = MIGRATIONS.len() + 1;
+        let changed = format!("UPDATE compatibility SET oldest = {newer}; DROP TABLE phone_seen");
+        let (file, _) = updated(folder.path(), &changed);
+        let before = std::fs::read(&file).unwrap();
+        let refused = Database::open(&file);
+        assert!(matches!(refused, Err(OpenError::Newer { found, .. }) if found as usize == newer));
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+
+        // Nor one that does not say whom it suits.
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch("DROP TABLE compatibility; PRAGMA user_version = 4711").unwrap();
+        drop(connection);
         assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: 4711, .. })));
+        Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = -1").unwrap();
+        assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: -1, .. })));
     }
 
     #[test]

@@ -7,14 +7,13 @@ use wacore::store::traits::{
     DeviceListRecord, LidPnMappingEntry, PendingInboundKey, PendingInboundRow, ProtocolStore, TcTokenEntry,
 };
 
+use super::owed::put_pending_inbound;
+use super::unused::{Owner, used};
 use super::{SessionError, SessionStore, count, execute, find, from_json, list, to_json};
 
 /// Where a device list lies, for errors.
 const DEVICE_LIST_COLUMN: &str = "wa_device_list.record";
 
-const PUT_PENDING_INBOUND: &str = "INSERT INTO wa_pending_inbound (chat, sender, id, message, stored_at)
-     VALUES (?1, ?2, ?3, ?4, ?5)
-     ON CONFLICT DO UPDATE SET message = excluded.message, stored_at = excluded.stored_at";
 const DELETE_PENDING_INBOUND: &str =
     "DELETE FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
 
@@ -106,11 +105,11 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn update_device_list(&self, record: DeviceListRecord) -> StoreResult<()> {
-        self.write(|tx| put_device_list(tx, &record)).await
+        self.write(|tx| put_device_list(tx, &record, self.now())).await
     }
 
     async fn update_device_lists(&self, records: Vec<DeviceListRecord>) -> StoreResult<()> {
-        self.write(|tx| records.iter().try_for_each(|record| put_device_list(tx, record))).await
+        self.write(|tx| records.iter().try_for_each(|record| put_device_list(tx, record, self.now()))).await
     }
 
     async fn get_devices(&self, user: &str) -> StoreResult<Option<DeviceListRecord>> {
@@ -225,6 +224,9 @@ impl ProtocolStore for SessionStore {
 
     async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<Option<Vec<u8>>> {
         let sql = "SELECT message FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
+        if let Some(message) = self.owed.get(chat, sender, id) {
+            return Ok(Some(message));
+        }
         self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))
     }
 
@@ -241,17 +243,25 @@ impl ProtocolStore for SessionStore {
         let now = self.now();
         // An error here would lose the messages: they are decrypted, so their keys are used up, and
         // whatsapp-rust acknowledges what comes again and is not in this table.
+        let owing = self.owed.owe(rows);
+        let mut tries = 0;
         self.write_patiently("received messages", |tx| {
-            for row in rows {
-                execute(tx, PUT_PENDING_INBOUND, (row.chat, row.sender, row.id, row.message, now))?;
+            if tries > 0 {
+                owing.late();
             }
-            Ok(())
+            tries += 1;
+            rows.iter().try_for_each(|row| put_pending_inbound(tx, row, now))
         })
-        .await
+        .await?;
+        owing.paid();
+        Ok(())
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> StoreResult<()> {
         // What the hook has committed may be replayed without harm, so this need not be flushed.
+        for key in keys {
+            self.owed.forget(key.chat, key.sender, key.id);
+        }
         self.write_lazily(|tx| {
             for key in keys {
                 execute(tx, DELETE_PENDING_INBOUND, (key.chat, key.sender, key.id))?;
@@ -279,10 +289,11 @@ fn lid_mapping(row: &Row<'_>) -> rusqlite::Result<LidPnMappingEntry> {
     })
 }
 
-fn put_device_list(tx: &Connection, record: &DeviceListRecord) -> Result<(), SessionError> {
+fn put_device_list(tx: &Connection, record: &DeviceListRecord, now: i64) -> Result<(), SessionError> {
     let sql = "INSERT INTO wa_device_list (user, record) VALUES (?1, ?2)
          ON CONFLICT DO UPDATE SET record = excluded.record";
-    execute(tx, sql, (&record.user, to_json(DEVICE_LIST_COLUMN, record)?)).map(drop)
+    execute(tx, sql, (&record.user, to_json(DEVICE_LIST_COLUMN, record)?))?;
+    used(tx, Owner::User(&record.user), now)
 }
 
 pub(super) fn delete_expired_tc_tokens(
