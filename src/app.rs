@@ -15,6 +15,7 @@ use crate::disk_space::DiskSpace;
 use crate::executor::{self, Executor};
 use crate::ledger::process_start::{self, Beginning, Start};
 use crate::ledger::{self, Database, LedgerError, OpenError};
+use crate::logging;
 use crate::net::resolver::{self, Resolver};
 use crate::net::tls::TlsError;
 use crate::net::{Link, http, tls};
@@ -46,6 +47,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How soon the next round follows when there were some: each removes a bounded number.
 const PRUNE_SOON: Duration = Duration::from_secs(10);
+
+/// How long the log may keep to itself how often something was repeated.
+const COUNT_REPEATS: Duration = Duration::from_secs(10 * 60);
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +155,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         };
         executor.spawn(sync::run(sync)).detach();
     }
+    executor.spawn(count_repeats()).detach();
     executor.spawn(keep_house(database.clone(), store.clone(), settings.data.keep_days)).detach();
 
     // From here on nothing fails before the bot is up: what ends without a word is a crash.
@@ -203,7 +208,13 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     connection.stop().await;
     if let Some(start) = start {
         let how = ended.as_ref().map_or_else(|_| "connection", |_| process_start::STOPPED);
-        if let Err(error) = database.write(|tx| process_start::end(tx, start, how)).await {
+        let written = database.write(|tx| {
+            if let Some(time) = trusted_clock::told() {
+                ledger::known_time::save(tx, time)?;
+            }
+            process_start::end(tx, start, how)
+        });
+        if let Err(error) = written.await {
             log::error!("app: how the process ends was not written down: {error}");
         }
     }
@@ -262,6 +273,14 @@ async fn asked_to_stop(mut signals: Signals) -> Farewell {
         }
     }
     Farewell::Stopped
+}
+
+/// Lets the log say what was repeated, for ever.
+async fn count_repeats() {
+    loop {
+        clock::sleep(COUNT_REPEATS).await;
+        logging::end();
+    }
 }
 
 /// Forgets old rows and remembers the time, for ever.

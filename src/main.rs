@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use bot_kjp::app::{self, AppError, Purpose};
 use bot_kjp::cli::exit_code::ExitCode as Code;
 use bot_kjp::cli::{Surroundings, Task, execute, wording};
-use bot_kjp::ledger::OpenError;
 use bot_kjp::{logging, supabase};
 
 fn main() -> ExitCode {
@@ -25,11 +24,13 @@ fn start(task: Task) -> Code {
         Task::Run(config) => (config, Purpose::Serve),
         Task::Pair(config, phone) => (config, Purpose::Pair { phone }),
     };
-    logging::start(config.settings.log.level);
+    logging::start(&config.settings.log);
     for warning in &config.warnings {
         log::warn!("config: {warning}");
     }
-    match app::run(&config, purpose) {
+    let ended = app::run(&config, purpose);
+    logging::end();
+    match ended {
         Ok(farewell) => {
             // Nobody may be listening any more.
             let _ = writeln!(stdout(), "{}", farewell.sentence());
@@ -49,15 +50,7 @@ fn start(task: Task) -> Code {
 /// What an error means for whoever started the bot.
 fn exit_code(error: &AppError) -> Code {
     match error {
-        AppError::Ledger(error) => match error {
-            OpenError::FolderMissing(_) => Code::Missing,
-            OpenError::NotAccessible { cause, .. } => Code::of_io(cause),
-            OpenError::InUse(_) => Code::Temporary,
-            OpenError::Damaged { .. } | OpenError::Foreign(_) | OpenError::Newer { .. } => {
-                Code::DamagedDatabase
-            }
-            OpenError::Sqlite { .. } => Code::InputOutput,
-        },
+        AppError::Ledger(error) => Code::of_ledger(error),
         AppError::Session(_) => Code::DamagedDatabase,
         AppError::Endpoint(_) | AppError::Tls(_) | AppError::Supabase(_) => Code::Configuration,
         AppError::Signals(_) | AppError::Connection(_) | AppError::LastCommit(_) => Code::InputOutput,

@@ -48,9 +48,9 @@ impl Reception {
     }
 
     async fn receive_together(&self, deliveries: Vec<Delivery>) {
-        // Asked once per batch: a call of microseconds, and the answer is known before anything is written.
-        let (_, room) = self.disk_space.look();
         let together = self.database.write_patiently("messages", |tx| {
+            // A call of microseconds, asked again at every try: there may be room by then.
+            let (_, room) = self.disk_space.look();
             deliveries
                 .iter()
                 .flat_map(|delivery| &delivery.messages)
@@ -66,7 +66,9 @@ impl Reception {
             for delivery in deliveries {
                 let mut outcome = Ok(());
                 for message in &delivery.messages {
-                    let alone = self.database.write_patiently("a message", |tx| receive(tx, message, room));
+                    let alone = self
+                        .database
+                        .write_patiently("a message", |tx| receive(tx, message, self.disk_space.look().1));
                     if let Err(error) = alone.await {
                         log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
                         outcome = Err(error);

@@ -9,13 +9,16 @@
 //! same file is refused, and two instances can never fight over one WhatsApp session.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
+use rustix::process::geteuid;
 use smol::lock::OnceCell;
 
 use crate::clock;
@@ -33,6 +36,16 @@ const JOURNAL_BYTES: i64 = 1024 * 1024;
 /// Turns that a transaction stays open for further writers at most; the commit of those that came
 /// first is not put off for ever.
 const MOST_TURNS: usize = 16;
+
+/// Owner only: the file holds keys, and people's numbers.
+const MODE: u32 = 0o600;
+
+/// Longest time for looking through the file at the start. A box reads some 50 MB in it, more than a year
+/// of registrations.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// SQLite's steps between two looks at the time; milliseconds.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// Between two tries of a patient write: at first a moment, in case it was one; in the end seldom
 /// enough not to keep a failing disk busy, often enough that nobody waits long once it works again.
@@ -56,9 +69,15 @@ pub enum OpenError {
     FolderMissing(PathBuf),
     #[error("{} cannot be opened: {cause}; check owner and mode (the bot's user must own it)", file.display())]
     NotAccessible { file: PathBuf, cause: std::io::Error },
+    #[error("others may write into {} (mode {mode:03o}) and replace what is in it; run: chmod 700 {}", folder.display(), folder.display())]
+    FolderOpenToOthers { folder: PathBuf, mode: u32 },
+    #[error("{} cannot be opened for writing: its disk is read-only; as a rule the card is failing: restart the machine, and replace the card if it happens again", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("{} cannot be made: its disk is full; delete what is not needed (never the bot's own files)", .0.display())]
+    NoSpace(PathBuf),
     #[error("{} is in use by another process; is the bot running already? Stop it first", .0.display())]
     InUse(PathBuf),
-    #[error("{} is damaged ({detail}); nothing was changed. Keep the file, restore a copy, or move it away to start fresh", file.display())]
+    #[error("{} is damaged ({detail}); nothing was changed. Keep it: its registrations can be rescued. To start fresh without it, run: bot-kjp set-aside", file.display())]
     Damaged { file: PathBuf, detail: String },
     #[error("{} is an SQLite database of another program; set `data.folder` to a folder of the bot's own", .0.display())]
     Foreign(PathBuf),
@@ -82,6 +101,10 @@ pub enum LedgerError {
     /// A bound was met; the caller takes less in until there is room again.
     #[error("the ledger's {table} is full ({limit} rows); nothing was added")]
     Full { table: &'static str, limit: usize },
+    /// The file turned out to be damaged. Nothing is written any more: a damaged file that is written on
+    /// loses what could still be rescued.
+    #[error("the ledger is damaged ({0}); nothing is written to it any more")]
+    Damaged(Arc<str>),
     /// A value is longer than its writer may ever make it.
     #[error("the ledger refused a {what} of {bytes} bytes; the limit is {limit}")]
     TooLong { what: &'static str, bytes: usize, limit: usize },
@@ -90,6 +113,14 @@ pub enum LedgerError {
 /// Whether a failed write may succeed later as it is: see [`Database::write_patiently`].
 pub trait MayPass {
     fn may_pass(&self) -> bool;
+
+    /// Whether it says that the file is damaged.
+    fn is_damage(&self) -> bool;
+}
+
+/// SQLite's codes for a file that is damaged.
+fn is_damage(code: Option<ErrorCode>) -> bool {
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 impl MayPass for LedgerError {
@@ -97,7 +128,8 @@ impl MayPass for LedgerError {
     /// itself will not.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Commit(_) | Self::Full { .. } => true,
+            Self::Commit(failure) => !is_damage(failure.code),
+            Self::Full { .. } => true,
             Self::Statement(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -108,7 +140,16 @@ impl MayPass for LedgerError {
                         | ErrorCode::OutOfMemory
                 )
             ),
-            Self::Unreadable { .. } | Self::TooLong { .. } => false,
+            Self::Unreadable { .. } | Self::TooLong { .. } | Self::Damaged(_) => false,
+        }
+    }
+
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Commit(failure) => is_damage(failure.code),
+            Self::Statement(error) => is_damage(error.sqlite_error_code()),
+            Self::Damaged(_) => true,
+            Self::Full { .. } | Self::Unreadable { .. } | Self::TooLong { .. } => false,
         }
     }
 }
@@ -149,11 +190,13 @@ struct Shared {
     writers: usize,
     /// The last commit that failed.
     failed: Option<(Instant, CommitFailure)>,
+    /// What SQLite said of the file when it turned out to be damaged.
+    damaged: Option<Arc<str>>,
 }
 
 impl Shared {
     fn new(connection: Connection) -> Self {
-        Self { connection, batch: None, led: false, writers: 0, failed: None }
+        Self { connection, batch: None, led: false, writers: 0, failed: None, damaged: None }
     }
 }
 
@@ -163,7 +206,8 @@ type Batch = Arc<OnceCell<Result<(), CommitFailure>>>;
 impl Database {
     /// Opens or creates the ledger, locks it, checks it and brings its schema up to date.
     ///
-    /// The file is created with mode 0600; its folder must exist.
+    /// The file is created with mode 0600, and set to it if others could read it; its folder must exist, and
+    /// nobody else may write into it. Made by root in somebody else's folder, the file is theirs.
     pub fn open(file: &Path) -> Result<Self, OpenError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder
@@ -171,17 +215,13 @@ impl Database {
         {
             return Err(OpenError::FolderMissing(folder.to_path_buf()));
         }
-        // SQLite gives its journal the mode of the database file.
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(file)
-            .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
+        make_private(file)?;
         let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
-        prepare(&mut connection, file)?;
+        let prepared = prepare(&mut connection, file);
+        if matches!(prepared, Err(OpenError::Damaged { .. })) {
+            leave_alone(&connection);
+        }
+        prepared?;
         Ok(Self { shared: Arc::new(Mutex::new(Shared::new(connection))) })
     }
 
@@ -275,6 +315,11 @@ impl Database {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => {
+                    if let Err(error) = &outcome
+                        && error.is_damage()
+                    {
+                        self.found_damaged(&error.to_string());
+                    }
                     if pause > FIRST_PAUSE && outcome.is_ok() {
                         log::info!("ledger: {what} written at last");
                     }
@@ -313,6 +358,20 @@ impl Database {
         self.lock().failed.clone()
     }
 
+    /// What SQLite said of the file, once it turned out to be damaged; it stays so.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.lock().damaged.clone()
+    }
+
+    fn found_damaged(&self, said: &str) {
+        let mut shared = self.lock();
+        if shared.damaged.is_none() {
+            log::error!("ledger: the file is damaged ({said}); nothing is written or acknowledged any more");
+            shared.damaged = Some(said.into());
+            leave_alone(&shared.connection);
+        }
+    }
+
     /// Commits what is open and moves everything from the journal into the database file, as the
     /// last act of the process.
     pub fn finish(&self) -> Result<(), LedgerError> {
@@ -332,6 +391,9 @@ impl Database {
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<(Result<T, E>, Batch), E> {
         let mut shared = self.lock();
+        if let Some(said) = &shared.damaged {
+            return Err(LedgerError::Damaged(said.clone()).into());
+        }
         let batch = match &shared.batch {
             Some(batch) => batch.clone(),
             None => {
@@ -381,6 +443,13 @@ impl Database {
         });
         if let Err(failure) = &outcome {
             shared.failed = Some((clock::now(), failure.clone()));
+            if is_damage(failure.code) && shared.damaged.is_none() {
+                log::error!(
+                    "ledger: the file is damaged ({failure}); nothing is written or acknowledged any more"
+                );
+                shared.damaged = Some(failure.message.clone());
+                leave_alone(&shared.connection);
+            }
         }
         // It is set under the lock only, and was not set a moment ago.
         let _ = batch.set_blocking(outcome);
@@ -409,6 +478,56 @@ impl Drop for Leader<'_> {
     fn drop(&mut self) {
         self.database.commit(self.batch);
     }
+}
+
+/// Keeps SQLite from folding the journal into a damaged file when it is closed: what can be rescued is
+/// best rescued from both as they are.
+fn leave_alone(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        log::warn!("ledger: the journal may be folded into the damaged file: {error}");
+    }
+}
+
+/// Makes sure that the file is there, and that nobody else can read it or put another one in its place.
+/// SQLite gives its journal the mode and the owner of the database file.
+fn make_private(file: &Path) -> Result<(), OpenError> {
+    let fail = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(file.to_path_buf()),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace(file.to_path_buf()),
+        _ => OpenError::NotAccessible { file: file.to_path_buf(), cause },
+    };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let about = folder.metadata().map_err(fail)?;
+    if about.mode() & 0o002 != 0 {
+        return Err(OpenError::FolderOpenToOthers {
+            folder: folder.to_path_buf(),
+            mode: about.mode() & 0o7777,
+        });
+    }
+    let is_new = !file.exists();
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(file)
+        .map_err(fail)?;
+    if is_new && geteuid().is_root() && about.uid() != 0 {
+        // `sudo bot-kjp pair`, in the folder of the service.
+        fchown(&opened, Some(about.uid()), Some(about.gid())).map_err(fail)?;
+    }
+    for suffix in ["", "-wal", "-journal"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        let path = PathBuf::from(name);
+        let Ok(found) = path.metadata() else { continue };
+        if found.mode() & 0o077 != 0 {
+            log::warn!("ledger: others could read {}; now only its owner can", path.display());
+            std::fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 fn in_savepoint<T, E: From<LedgerError>>(
@@ -446,12 +565,32 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     // Takes the lock now: a second bot must fail here, not at its first message.
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
-    if verdict != "ok" {
-        return Err(OpenError::Damaged { file: file.to_path_buf(), detail: verdict });
-    }
+    check(connection, file)?;
     migrate(connection, file, MIGRATIONS)
+}
+
+/// Reads through the file for as long as [`CHECK_TIME`]; the rest is believed. A database that has grown
+/// large on slow flash must not keep the bot from its start.
+fn check(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let fail = |error| open_error(file, error);
+    let begun = clock::now();
+    connection
+        .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || clock::since(begun) > CHECK_TIME))
+        .map_err(fail)?;
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(fail)?;
+    match verdict {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(detail) => Err(OpenError::Damaged { file: file.to_path_buf(), detail }),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            log::info!(
+                "ledger: the file was read through for {} s, and not to its end",
+                CHECK_TIME.as_secs()
+            );
+            Ok(())
+        }
+        Err(error) => Err(fail(error)),
+    }
 }
 
 fn migrate(connection: &mut Connection, file: &Path, migrations: &[&str]) -> Result<(), OpenError> {
@@ -490,6 +629,7 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             OpenError::Damaged { file, detail: error.to_string() }
         }
+        Some(ErrorCode::DiskFull) => OpenError::NoSpace(file),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             OpenError::NotAccessible { file, cause: std::io::Error::other(error) }
         }
@@ -501,7 +641,6 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
 mod tests {
     use super::*;
     use futures_lite::future::zip;
-    use std::os::unix::fs::PermissionsExt;
 
     fn with_table() -> Database {
         let database = Database::in_memory().unwrap();

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod phone_seen;
 pub mod process_start;
 pub mod registration;
+pub mod set_aside;
 pub mod sync_queue;
 
 use rusqlite::Connection;

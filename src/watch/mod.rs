@@ -303,7 +303,7 @@ impl Watch {
                 low: disk.is_some_and(|disk| disk_space.limits().is_low(disk)),
                 closed: slow.as_ref().is_some_and(|slow| !slow.room),
                 failed: database.last_failure().map(|(at, failure)| failed(at, &failure)),
-                unreadable,
+                unreadable: unreadable.or_else(|| database.damage().map(|said| said.to_string())),
             },
             memory: slow.as_ref().and_then(|slow| slow.memory),
             cpu: machine::cpu(),

@@ -152,7 +152,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         (Cause::DiskFull | Cause::DiskLow, _) => {
             "Hapus berkas yang tidak perlu (bukan bot-kjp.db). Lihat pemakaian: df -h"
         }
-        (Cause::LedgerDamaged, _) => "Jangan hapus apa pun. Hubungi teknisi.",
+        (Cause::LedgerDamaged, _) => {
+            "Jangan hapus apa pun. Hubungi teknisi. Untuk mulai dari awal tanpa data lama: bot-kjp set-aside"
+        }
         (Cause::LineDown, _) => "Periksa modem, kabel, dan paket data. Bot menyambung sendiri setelah pulih.",
         (Cause::DnsDead, _) => {
             "Nyalakan ulang modem. Bila tetap, pasang alamat cadangan di network.pinned atau hubungi ISP."

@@ -2,7 +2,9 @@
 
 mod baileys;
 mod bot;
+mod clock;
 mod demo;
+mod disk;
 mod disorder;
 mod ends;
 mod guest;
@@ -19,4 +21,5 @@ mod scene;
 mod seed;
 mod shipped;
 mod storage;
+mod surroundings;
 mod sync;

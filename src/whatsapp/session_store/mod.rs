@@ -123,6 +123,10 @@ impl MayPass for SessionError {
             Self::DeviceUnreadable { .. } | Self::SetAside => false,
         }
     }
+
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Ledger(error) if error.is_damage())
+    }
 }
 
 impl From<SessionError> for StoreError {
