@@ -21,8 +21,11 @@ use install::InstallError;
 
 use status::Status;
 
+use crate::app;
 use crate::config::{self, Config, ConfigError, Overrides};
+use crate::ledger::set_aside::{SetAsideError, set_aside};
 use crate::personal::PhoneNumber;
+use crate::trusted_clock;
 
 /// What is left to do once the command line and the configuration are understood.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ pub fn execute(
                 Err(error) => surroundings.fail(&error, ExitCode::of_config(&error)),
             };
         }
+        Command::SetAside => return surroundings.set_aside(&overrides),
         Command::Run | Command::Check => {
             let config = match Config::load(&overrides, surroundings.variable) {
                 Ok(config) => config,
@@ -176,6 +180,25 @@ impl Surroundings<'_> {
         match self.print(&text) {
             ExitCode::Stopped => status.exit_code(),
             failed => failed,
+        }
+    }
+
+    fn set_aside(&mut self, overrides: &Overrides) -> ExitCode {
+        let variable = self.variable;
+        let config = match Config::load(overrides, &|name| without_secrets(name, variable)) {
+            Ok(config) => config,
+            Err(error) => return self.fail(&error, ExitCode::of_config(&error)),
+        };
+        let file = config.settings.data.folder.join(app::LEDGER_FILE);
+        match set_aside(&file, trusted_clock::now()) {
+            Ok(aside) => self.print(&wording::set_aside(aside.as_deref())),
+            Err(error) => {
+                let code = match &error {
+                    SetAsideError::Open(error) => ExitCode::of_ledger(error),
+                    SetAsideError::Move { cause, .. } => ExitCode::of_io(cause),
+                };
+                self.fail(&error, code)
+            }
         }
     }
 

@@ -9,13 +9,16 @@
 //! same file is refused, and two instances can never fight over one WhatsApp session.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
+use rustix::process::geteuid;
 use smol::lock::OnceCell;
 
 use crate::bell::Bell;
@@ -49,17 +52,29 @@ const LONGEST_OPEN: Duration = Duration::from_secs(2);
 /// first is not put off for ever.
 const MOST_TURNS: usize = 16;
 
+/// Owner only: the file holds keys, and people's numbers.
+const MODE: u32 = 0o600;
+
+/// Longest time for looking through the file at the start. A box reads some 50 MB in it, more than a year
+/// of registrations.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// SQLite's steps between two looks at the time; milliseconds.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
 /// Between two tries of a patient write: at first a moment, in case it was one; in the end seldom
 /// enough not to keep a failing disk busy, often enough that nobody waits long once it works again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Numbered schema files in the order in which they are applied. `user_version` counts how many
-/// a file has seen.
+/// a file has seen, and the table `compatibility` names the oldest schema whose program may still work
+/// with it: so an update can be taken back, as long as it only added things.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001-ledger.sql"),
     include_str!("schema/0002-whatsapp-session.sql"),
     include_str!("schema/0003-line-and-watch.sql"),
+    include_str!("schema/0004-years-of-service.sql"),
     include_str!("schema/0005-session-rows.sql"),
 ];
 
@@ -70,13 +85,19 @@ pub enum OpenError {
     FolderMissing(PathBuf),
     #[error("{} cannot be opened: {cause}; check owner and mode (the bot's user must own it)", file.display())]
     NotAccessible { file: PathBuf, cause: std::io::Error },
+    #[error("others may write into {} (mode {mode:03o}) and replace what is in it; run: chmod 700 {}", folder.display(), folder.display())]
+    FolderOpenToOthers { folder: PathBuf, mode: u32 },
+    #[error("{} cannot be opened for writing: its disk is read-only; as a rule the card is failing: restart the machine, and replace the card if it happens again", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("{} cannot be made: its disk is full; delete what is not needed (never the bot's own files)", .0.display())]
+    NoSpace(PathBuf),
     #[error("{} is in use by another process; is the bot running already? Stop it first", .0.display())]
     InUse(PathBuf),
-    #[error("{} is damaged ({detail}); nothing was changed. Keep the file, restore a copy, or move it away to start fresh", file.display())]
+    #[error("{} is damaged ({detail}); nothing was changed. Keep it: its registrations can be rescued. To start fresh without it, run: bot-kjp set-aside", file.display())]
     Damaged { file: PathBuf, detail: String },
     #[error("{} is an SQLite database of another program; set `data.folder` to a folder of the bot's own", .0.display())]
     Foreign(PathBuf),
-    #[error("{} was written by a newer version (schema {found}, this version knows {known}); install that version again", file.display())]
+    #[error("{} was written by a newer version whose schema this one cannot use (schema {found}, this version knows {known}); install that version again", file.display())]
     Newer { file: PathBuf, found: i32, known: i32 },
     #[error("{} cannot be prepared: {cause}", file.display())]
     Sqlite { file: PathBuf, cause: rusqlite::Error },
@@ -96,6 +117,10 @@ pub enum LedgerError {
     /// A bound was met; the caller takes less in until there is room again.
     #[error("the ledger's {table} is full ({limit} rows); nothing was added")]
     Full { table: &'static str, limit: usize },
+    /// The file turned out to be damaged. Nothing is written any more: a damaged file that is written on
+    /// loses what could still be rescued.
+    #[error("the ledger is damaged ({0}); nothing is written to it any more")]
+    Damaged(Arc<str>),
     /// A value is longer than its writer may ever make it.
     #[error("the ledger refused a {what} of {bytes} bytes; the limit is {limit}")]
     TooLong { what: &'static str, bytes: usize, limit: usize },
@@ -104,6 +129,14 @@ pub enum LedgerError {
 /// Whether a failed write may succeed later as it is: see [`Database::write_patiently`].
 pub trait MayPass {
     fn may_pass(&self) -> bool;
+
+    /// Whether it says that the file is damaged.
+    fn is_damage(&self) -> bool;
+}
+
+/// SQLite's codes for a file that is damaged.
+fn is_damage(code: Option<ErrorCode>) -> bool {
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 impl MayPass for LedgerError {
@@ -111,7 +144,8 @@ impl MayPass for LedgerError {
     /// itself will not.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Commit(_) | Self::Full { .. } => true,
+            Self::Commit(failure) => !is_damage(failure.code),
+            Self::Full { .. } => true,
             Self::Statement(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -122,7 +156,16 @@ impl MayPass for LedgerError {
                         | ErrorCode::OutOfMemory
                 )
             ),
-            Self::Unreadable { .. } | Self::TooLong { .. } => false,
+            Self::Unreadable { .. } | Self::TooLong { .. } | Self::Damaged(_) => false,
+        }
+    }
+
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Commit(failure) => is_damage(failure.code),
+            Self::Statement(error) => is_damage(error.sqlite_error_code()),
+            Self::Damaged(_) => true,
+            Self::Full { .. } | Self::Unreadable { .. } | Self::TooLong { .. } => false,
         }
     }
 }
@@ -165,11 +208,13 @@ struct Shared {
     writers: usize,
     /// The last commit that failed.
     failed: Option<(Instant, CommitFailure)>,
+    /// What SQLite said of the file when it turned out to be damaged.
+    damaged: Option<Arc<str>>,
 }
 
 impl Shared {
     fn new(connection: Connection) -> Self {
-        Self { connection, batch: None, led: false, writers: 0, failed: None }
+        Self { connection, batch: None, led: false, writers: 0, failed: None, damaged: None }
     }
 
     fn handle(self) -> Database {
@@ -196,7 +241,8 @@ type Batch = Arc<OnceCell<Result<(), CommitFailure>>>;
 impl Database {
     /// Opens or creates the ledger, locks it, checks it and brings its schema up to date.
     ///
-    /// The file is created with mode 0600; its folder must exist.
+    /// The file is created with mode 0600, and set to it if others could read it; its folder must exist, and
+    /// nobody else may write into it. Made by root in somebody else's folder, the file is theirs.
     pub fn open(file: &Path) -> Result<Self, OpenError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder
@@ -204,17 +250,13 @@ impl Database {
         {
             return Err(OpenError::FolderMissing(folder.to_path_buf()));
         }
-        // SQLite gives its journal the mode of the database file.
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(file)
-            .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
+        make_private(file)?;
         let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
-        prepare(&mut connection, file)?;
+        let prepared = prepare(&mut connection, file);
+        if matches!(prepared, Err(OpenError::Damaged { .. })) {
+            leave_alone(&connection);
+        }
+        prepared?;
         Ok(Shared::new(connection).handle())
     }
 
@@ -309,6 +351,11 @@ impl Database {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => {
+                    if let Err(error) = &outcome
+                        && error.is_damage()
+                    {
+                        self.found_damaged(&error.to_string());
+                    }
                     if pause > FIRST_PAUSE && outcome.is_ok() {
                         log::info!("ledger: {what} written at last");
                     }
@@ -364,6 +411,20 @@ impl Database {
         self.lock().failed.clone()
     }
 
+    /// What SQLite said of the file, once it turned out to be damaged; it stays so.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.lock().damaged.clone()
+    }
+
+    fn found_damaged(&self, said: &str) {
+        let mut shared = self.lock();
+        if shared.damaged.is_none() {
+            log::error!("ledger: the file is damaged ({said}); nothing is written or acknowledged any more");
+            shared.damaged = Some(said.into());
+            leave_alone(&shared.connection);
+        }
+    }
+
     /// Commits what is open and moves everything from the journal into the database file, as the
     /// last act of the process.
     pub fn finish(&self) -> Result<(), LedgerError> {
@@ -385,6 +446,9 @@ impl Database {
         waiting: usize,
     ) -> Result<(Result<T, E>, Batch), E> {
         let mut shared = self.lock();
+        if let Some(said) = &shared.damaged {
+            return Err(LedgerError::Damaged(said.clone()).into());
+        }
         let batch = match &shared.batch {
             Some(batch) => batch.clone(),
             None => shared.begin()?,
@@ -423,6 +487,13 @@ impl Database {
         });
         if let Err(failure) = &outcome {
             shared.failed = Some((clock::now(), failure.clone()));
+            if is_damage(failure.code) && shared.damaged.is_none() {
+                log::error!(
+                    "ledger: the file is damaged ({failure}); nothing is written or acknowledged any more"
+                );
+                shared.damaged = Some(failure.message.clone());
+                leave_alone(&shared.connection);
+            }
         }
         // It is set under the lock only, and was not set a moment ago.
         let _ = batch.set_blocking(outcome);
@@ -451,6 +522,56 @@ impl Drop for Leader<'_> {
     fn drop(&mut self) {
         self.database.commit(self.batch);
     }
+}
+
+/// Keeps SQLite from folding the journal into a damaged file when it is closed: what can be rescued is
+/// best rescued from both as they are.
+fn leave_alone(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        log::warn!("ledger: the journal may be folded into the damaged file: {error}");
+    }
+}
+
+/// Makes sure that the file is there, and that nobody else can read it or put another one in its place.
+/// SQLite gives its journal the mode and the owner of the database file.
+fn make_private(file: &Path) -> Result<(), OpenError> {
+    let fail = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(file.to_path_buf()),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace(file.to_path_buf()),
+        _ => OpenError::NotAccessible { file: file.to_path_buf(), cause },
+    };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let about = folder.metadata().map_err(fail)?;
+    if about.mode() & 0o002 != 0 {
+        return Err(OpenError::FolderOpenToOthers {
+            folder: folder.to_path_buf(),
+            mode: about.mode() & 0o7777,
+        });
+    }
+    let is_new = !file.exists();
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(file)
+        .map_err(fail)?;
+    if is_new && geteuid().is_root() && about.uid() != 0 {
+        // `sudo bot-kjp pair`, in the folder of the service.
+        fchown(&opened, Some(about.uid()), Some(about.gid())).map_err(fail)?;
+    }
+    for suffix in ["", "-wal", "-journal"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        let path = PathBuf::from(name);
+        let Ok(found) = path.metadata() else { continue };
+        if found.mode() & 0o077 != 0 {
+            log::warn!("ledger: others could read {}; now only its owner can", path.display());
+            std::fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 fn in_savepoint<T, E: From<LedgerError>>(
@@ -489,19 +610,44 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     // Takes the lock now: a second bot must fail here, not at its first message.
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
-    if verdict != "ok" {
-        return Err(OpenError::Damaged { file: file.to_path_buf(), detail: verdict });
-    }
-    migrate(connection, file)
+    check(connection, file)?;
+    migrate(connection, file, MIGRATIONS)
 }
 
-fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+/// Reads through the file for as long as [`CHECK_TIME`]; the rest is believed. A database that has grown
+/// large on slow flash must not keep the bot from its start.
+fn check(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     let fail = |error| open_error(file, error);
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let begun = clock::now();
+    connection
+        .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || clock::since(begun) > CHECK_TIME))
+        .map_err(fail)?;
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(fail)?;
+    match verdict {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(detail) => Err(OpenError::Damaged { file: file.to_path_buf(), detail }),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            log::info!(
+                "ledger: the file was read through for {} s, and not to its end",
+                CHECK_TIME.as_secs()
+            );
+            Ok(())
+        }
+        Err(error) => Err(fail(error)),
+    }
+}
+
+fn migrate(connection: &mut Connection, file: &Path, migrations: &[&str]) -> Result<(), OpenError> {
+    let fail = |error| open_error(file, error);
+    let known = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
     let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| migrations.get(found..)) else {
+        // It stays as the newer version left it, which will find nothing to do when it comes back.
+        if found > 0 && oldest_compatible(connection).is_some_and(|oldest| oldest <= known) {
+            log::warn!("ledger: schema {found} of a newer version is used by this one, which knows {known}");
+            return Ok(());
+        }
         return Err(OpenError::Newer { file: file.to_path_buf(), found, known });
     };
     if missing.is_empty() {
@@ -516,6 +662,11 @@ fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     transaction.commit().map_err(fail)
 }
 
+/// The oldest schema whose program can work with this file, if the file says so.
+fn oldest_compatible(connection: &Connection) -> Option<i32> {
+    connection.query_row("SELECT oldest FROM compatibility", [], |row| row.get(0)).ok()
+}
+
 fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
     let file = file.to_path_buf();
     match error.sqlite_error_code() {
@@ -523,6 +674,7 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             OpenError::Damaged { file, detail: error.to_string() }
         }
+        Some(ErrorCode::DiskFull) => OpenError::NoSpace(file),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             OpenError::NotAccessible { file, cause: std::io::Error::other(error) }
         }
@@ -534,7 +686,6 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
 mod tests {
     use super::*;
     use futures_lite::future::zip;
-    use std::os::unix::fs::PermissionsExt;
 
     fn with_table() -> Database {
         let database = Database::in_memory().unwrap();
@@ -751,13 +902,49 @@ mod tests {
         assert!(matches!(Database::open(&file), Err(OpenError::Foreign(_))));
     }
 
-    #[test]
-    fn a_newer_schema_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bot-kjp.db");
+    /// A ledger to which a version from the future has applied one more migration.
+    fn updated(folder: &Path, migration: &str) -> (PathBuf, Vec<&'static str>) {
+        let file = folder.join("bot-kjp.db");
         drop(Database::open(&file).unwrap());
-        Connection::open(&file).unwrap().pragma_update(None, "user_version", 4711).unwrap();
+        let mut newer = MIGRATIONS.to_vec();
+        newer.push(Box::leak(migration.to_owned().into_boxed_str()));
+        migrate(&mut Connection::open(&file).unwrap(), &file, &newer).unwrap();
+        (file, newer)
+    }
+
+    #[test]
+    fn an_update_that_only_added_things_can_be_taken_back_and_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let added = "CREATE TABLE added(x) STRICT; ALTER TABLE outbox ADD COLUMN added TEXT";
+        let added = added.replace("(x)", "(x INTEGER)");
+        let (file, newer) = updated(folder.path(), &added);
+        let database = Database::open(&file).unwrap();
+        database.write_now(|tx| crate::ledger::inbound::remember(tx, "a", "a", "1", 1)).unwrap();
+        drop(database);
+        let mut connection = Connection::open(&file).unwrap();
+        migrate(&mut connection, &file, &newer).unwrap();
+        let rows = "SELECT (SELECT count(*) FROM inbound_message) + (SELECT count(*) FROM added)";
+        assert_eq!(connection.query_row(rows, [], |row| row.get::<_, i64>(0)), Ok(1));
+    }
+
+    #[test]
+    fn a_schema_that_this_version_cannot_use_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let newer = MIGRATIONS.len() + 1;
+        let changed = format!("UPDATE compatibility SET oldest = {newer}; DROP TABLE phone_seen");
+        let (file, _) = updated(folder.path(), &changed);
+        let before = std::fs::read(&file).unwrap();
+        let refused = Database::open(&file);
+        assert!(matches!(refused, Err(OpenError::Newer { found, .. }) if found as usize == newer));
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+
+        // Nor one that does not say whom it suits.
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch("DROP TABLE compatibility; PRAGMA user_version = 4711").unwrap();
+        drop(connection);
         assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: 4711, .. })));
+        Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = -1").unwrap();
+        assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: -1, .. })));
     }
 
     #[test]

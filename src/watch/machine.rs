@@ -1,14 +1,11 @@
-//! What the kernel says about the process and its disk.
+//! What the kernel says about the process.
 
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::facts::{Disk, Memory};
+use super::facts::Memory;
 
 /// The process's memory; `None` where the kernel does not tell.
 pub fn memory() -> Option<Memory> {
@@ -46,17 +43,6 @@ pub fn cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
-/// Space on the disk that holds `folder`, and whether it can be written to.
-pub fn disk(folder: &Path) -> io::Result<Disk> {
-    let found = statvfs(folder)?;
-    Ok(Disk {
-        free: found.f_bavail.saturating_mul(found.f_frsize),
-        total: found.f_blocks.saturating_mul(found.f_frsize),
-        // ext4 with errors=remount-ro, as on the boxes, comes to this when a card fails.
-        read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,9 +62,6 @@ mod tests {
         let memory = memory().unwrap();
         assert!(memory.resident >= memory.anonymous && memory.anonymous > 0);
         assert!(cpu() > Duration::ZERO);
-        let disk = disk(Path::new("/")).unwrap();
-        assert!(disk.total >= disk.free);
-        assert!(super::disk(Path::new("/nonexistent")).is_err());
     }
 
     proptest::proptest! {

@@ -236,6 +236,7 @@ fn a_deaf_connection_is_told_from_a_silent_one_and_made_anew() {
     let error = tempfile::NamedTempFile::new().expect("a file");
     let to_noon = (NOON - clock::unix_seconds()).rem_euclid(24 * 3600);
     std::fs::write(error.path(), to_noon.to_string()).expect("the clock is set");
+    scene.server.set_clock_ahead(to_noon);
     scene.home.secret(clock::ERROR_VARIABLE, &error.path().display().to_string());
     scene.home.secret(clock::SPEED_VARIABLE, SPEED);
     let bot = scene.run();

@@ -7,14 +7,12 @@ use wacore::store::traits::{
     DeviceListRecord, LidPnMappingEntry, PendingInboundKey, PendingInboundRow, ProtocolStore, TcTokenEntry,
 };
 
+use super::unused::{Owner, used};
 use super::{SessionError, SessionStore, count, execute, find, from_json, list, to_json};
 
 /// Where a device list lies, for errors.
 const DEVICE_LIST_COLUMN: &str = "wa_device_list.record";
 
-const PUT_PENDING_INBOUND: &str = "INSERT INTO wa_pending_inbound (chat, sender, id, message, stored_at)
-     VALUES (?1, ?2, ?3, ?4, ?5)
-     ON CONFLICT DO UPDATE SET message = excluded.message, stored_at = excluded.stored_at";
 const DELETE_PENDING_INBOUND: &str =
     "DELETE FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
 
@@ -106,11 +104,11 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn update_device_list(&self, record: DeviceListRecord) -> StoreResult<()> {
-        self.write_lazily(|tx| put_device_list(tx, &record))
+        self.write_lazily(|tx| put_device_list(tx, &record, self.now()))
     }
 
     async fn update_device_lists(&self, records: Vec<DeviceListRecord>) -> StoreResult<()> {
-        self.write_lazily(|tx| records.iter().try_for_each(|record| put_device_list(tx, record)))
+        self.write_lazily(|tx| records.iter().try_for_each(|record| put_device_list(tx, record, self.now())))
     }
 
     async fn get_devices(&self, user: &str) -> StoreResult<Option<DeviceListRecord>> {
@@ -224,8 +222,10 @@ impl ProtocolStore for SessionStore {
 
     async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<Option<Vec<u8>>> {
         let sql = "SELECT message FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
-        // In a transaction, which has what a failed commit had undone.
-        self.write_lazily(|tx| find(tx, sql, (chat, sender, id), |row| row.get(0)))
+        if let Some(message) = self.owed.get(chat, sender, id) {
+            return Ok(Some(message));
+        }
+        self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))
     }
 
     async fn delete_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<()> {
@@ -238,17 +238,24 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> StoreResult<()> {
-        let now = self.now();
-        self.write_lazily(|tx| {
-            for row in rows {
-                execute(tx, PUT_PENDING_INBOUND, (row.chat, row.sender, row.id, row.message, now))?;
+        self.owed.owe(rows);
+        // Every write of the session writes what is owed, so this one has nothing else to do. It is not
+        // flushed: the commit of the message's effects, which its acknowledgement waits for, takes it
+        // along. An error would lose the messages: they are decrypted, so their keys are used up.
+        match self.write_lazily(|_| Ok(())) {
+            Err(error) if !self.is_set_aside() => {
+                log::error!("session: received messages are not written yet: {error}");
+                Ok(())
             }
-            Ok(())
-        })
+            outcome => outcome,
+        }
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> StoreResult<()> {
         // What the hook has committed may be replayed without harm, so this need not be flushed.
+        for key in keys {
+            self.owed.forget(key.chat, key.sender, key.id);
+        }
         self.write_lazily(|tx| {
             for key in keys {
                 execute(tx, DELETE_PENDING_INBOUND, (key.chat, key.sender, key.id))?;
@@ -276,10 +283,11 @@ fn lid_mapping(row: &Row<'_>) -> rusqlite::Result<LidPnMappingEntry> {
     })
 }
 
-fn put_device_list(tx: &Connection, record: &DeviceListRecord) -> Result<(), SessionError> {
+fn put_device_list(tx: &Connection, record: &DeviceListRecord, now: i64) -> Result<(), SessionError> {
     let sql = "INSERT INTO wa_device_list (user, record) VALUES (?1, ?2)
          ON CONFLICT DO UPDATE SET record = excluded.record";
-    execute(tx, sql, (&record.user, to_json(DEVICE_LIST_COLUMN, record)?)).map(drop)
+    execute(tx, sql, (&record.user, to_json(DEVICE_LIST_COLUMN, record)?))?;
+    used(tx, Owner::User(&record.user), now)
 }
 
 pub(super) fn delete_expired_tc_tokens(
