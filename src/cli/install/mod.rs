@@ -203,8 +203,10 @@ fn begin(root: &Root) -> Result<File, InstallError> {
     if !rustix::process::geteuid().is_root() {
         return Err(InstallError::NotRoot);
     }
-    let folder = root.path("");
-    let opened = File::open(&folder).map_err(|error| Failure::new(&folder, error))?;
+    // A folder that every machine has, and one that is being built will have.
+    let folder = root.path("etc");
+    let opened = std::fs::create_dir_all(&folder).and_then(|()| File::open(&folder));
+    let opened = opened.map_err(|error| Failure::new(&folder, error))?;
     match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(opened),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(InstallError::Busy),
