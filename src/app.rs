@@ -260,7 +260,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 async fn begun(database: &Database) -> Option<Start> {
     let boot = std::fs::read_to_string(BOOT_ID).ok();
     let beginning = Beginning {
-        at: clock::unix_seconds(),
+        at: trusted_clock::now(),
         boot: boot.as_deref().map(str::trim),
         version: env!("CARGO_PKG_VERSION"),
         verdict: service_result::take(),

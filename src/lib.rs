@@ -33,6 +33,8 @@
 //! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
 //! | [`net`] | names by a ladder of ways ([`net::resolver`]), dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
+//! | [`disk_space`], [`trusted_clock`], [`service_result`] | what the machine is asked: room on the disk, a time to believe, why the process before ended | – |
+//! | [`logging`] | stderr and a bounded file: masked, repetitions counted | – |
 //! | [`watch`] | what is wrong and who is told: status page, metrics, alerts | reads all, changes nothing |
 //! | [`service_manager`] | what systemd, or our own supervisor, hears and wants | – |
 //!
@@ -50,6 +52,9 @@
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
+//! * *decided that the disk has no room for registrations?* [`disk_space::Limits`]; what is answered then,
+//!   in [`reception`].
+//! * *decided which time it is?* [`trusted_clock`]; the day of a registration, [`desk::step`].
 //! * *looked at when somebody asks what to repair?* [`cli::doctor`]: findings as data, words apart.
 //! * *what lies on the box?* `rootfs/`, carried by the program and installed by [`cli::install`].
 //! * *decided when a bot that ended is started again?* Outside of it: the unit and
@@ -59,8 +64,9 @@
 //!
 //! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
 //! blocking HTTP and heavy key generation borrow a third that exists only while it works
-//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why; so have
-//! the tables, except what Signal must remember of each person ([`whatsapp::session_store`]).
+//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why. Every table is
+//! bounded by age or by number (`tests/growth.rs` lives through years of it), except for registrations
+//! that Supabase does not have: those stay until it does.
 
 pub mod app;
 pub mod bell;

@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn the_day_of_a_conversation_never_steps_back() {
-        let ready = talk(&["1", "1", "3"]).state;
+        let ready = talk(&["1", "3"]).state;
         let submitted = |last_at, at| match step(&ready, last_at, &message(at, ANI)).action {
             Action::Register(submission) => submission.day,
             other => panic!("{other:?}"),

@@ -54,6 +54,9 @@ impl LogFile {
 
     fn append(&mut self, line: &str) -> io::Result<()> {
         let length = line.len() as u64;
+        if length > self.most {
+            return Ok(());
+        }
         if self.open.as_ref().is_some_and(|open| open.bytes > 0 && open.bytes + length > self.most) {
             self.open = None;
             fs::rename(&self.path, before(&self.path))?;
@@ -63,10 +66,7 @@ impl LogFile {
             none => none.insert(open(&self.path)?),
         };
         if open.bytes + length > self.most {
-            // A long file of an earlier run, or a longer line than any file may have.
-            if open.bytes == 0 {
-                return Ok(());
-            }
+            // A long file of an earlier run.
             self.open = None;
             fs::rename(&self.path, before(&self.path))?;
             return self.append(line);

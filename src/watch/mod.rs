@@ -41,6 +41,7 @@ use crate::ledger::{self, CommitFailure, Database, LedgerError, inbound, outbox,
 use crate::net::rung;
 use crate::personal::PhoneNumber;
 use crate::supabase::sync::SyncStatus;
+use crate::trusted_clock;
 use crate::whatsapp::connection::standing::Standing;
 use alert::{Book, Decision, Kind, Message};
 use facts::{Bounds, Disk, Facts, Failed, Failure, Memory, Queues, Storage};
@@ -287,7 +288,7 @@ impl Watch {
                     disk,
                     room,
                     memory: machine::memory(),
-                    restarts: process_start::restarts(conn, unix)?,
+                    restarts: process_start::restarts(conn, trusted_clock::now())?,
                 });
             }
             Ok::<_, LedgerError>(())
@@ -436,7 +437,8 @@ fn enqueue(
             let chat = format!("{}@s.whatsapp.net", operator.expose());
             let (prefix, wa_message_id) = message_id(message, &chat);
             outbox::withdraw(tx, &prefix)?;
-            let reply = outbox::Reply { chat, wa_message_id, text: text(message, unix), at: unix };
+            let reply =
+                outbox::Reply { chat, wa_message_id, text: text(message, unix), at: trusted_clock::now() };
             match outbox::enqueue(tx, &reply) {
                 // Ten thousand replies wait; one that says so would not be read in time either.
                 Err(LedgerError::Full { .. }) => {

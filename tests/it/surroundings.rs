@@ -2,11 +2,13 @@
 //! bot. Each gives a clear error or mends itself, and nothing that is there is lost.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use bot_kjp::cli::exit_code::ExitCode;
+use bot_kjp::clock;
+use bot_kjp::ledger::{Database, inbound};
 use testbed::{Options, WhatsApp};
 
 use super::bot::{Bot, Home};
@@ -15,6 +17,9 @@ use super::guest::{Guest, check};
 use super::scene::{Scene, until};
 
 const LEDGER: &str = "bot-kjp.db";
+
+/// Messages that make a database of some megabytes.
+const REMEMBERED: u64 = 40_000;
 
 /// Runs a command that ends by itself: its code and what it printed.
 fn run(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
@@ -42,15 +47,13 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("the mode is set");
 }
 
-/// A folder whose bot is never started long enough to dial.
-fn home() -> Home {
-    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
-    Home::new(&server)
+fn server() -> WhatsApp {
+    WhatsApp::start(Options::default()).expect("WhatsApp's side starts")
 }
 
 #[test]
 fn a_folder_that_is_missing_is_named() {
-    let home = home();
+    let home = Home::new(&server());
     let nowhere = home.path().join("nowhere");
     let folder = nowhere.display().to_string();
     let arguments = ["run", "--data", &folder];
@@ -60,7 +63,7 @@ fn a_folder_that_is_missing_is_named() {
 
 #[test]
 fn a_folder_into_which_others_may_write_is_refused_with_the_command_that_mends_it() {
-    let home = home();
+    let home = Home::new(&server());
     set_mode(home.path(), 0o777);
     let mend = format!("chmod 700 {}", home.path().display());
     ends_with(&home, &["run"], ExitCode::NotPermitted, &["others may write", &mend]);
@@ -89,7 +92,8 @@ fn files_that_others_could_read_are_closed_to_them() {
 fn what_root_makes_in_somebody_elses_folder_is_theirs_and_a_stranger_is_told() {
     const SERVICE: u32 = 64_321;
     const STRANGER: u32 = 64_322;
-    let home = home();
+    let server = server();
+    let home = Home::new(&server);
     std::os::unix::fs::chown(home.path(), Some(SERVICE), Some(SERVICE)).expect("run the tests as root");
     let bot = home.start(&["pair"]);
     bot.wait_for_qr();
@@ -154,7 +158,9 @@ fn a_damaged_database_is_kept_and_a_new_one_begun_only_when_told() {
     let bot = scene.run();
     let mut budi = Guest::new(&scene, 1);
     budi.register_and_wait(&scene);
-    check(&scene, bot, &mut [budi]);
+    let (status, _) = bot.terminate();
+    assert!(status.success(), "{status}");
+    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
     let (code, said) = run(&scene.home, &["set-aside"]);
     assert_eq!(code, Some(0));
     assert!(said.contains("tidak rusak") && file.exists(), "{said}");
@@ -170,6 +176,17 @@ fn a_database_that_is_damaged_under_the_bot_is_not_written_on_and_nothing_more_i
     }
     let (status, _) = bot.terminate();
     assert!(status.success(), "{status}");
+    // More than the bot keeps in memory.
+    let database = Database::open(&scene.home.path().join(LEDGER)).expect("the database");
+    let filled = database.write_now(|tx| {
+        (0..REMEMBERED).try_for_each(|n| {
+            let chat = format!("{:015}@lid", n * 7_919 % REMEMBERED * (1_000_000_000_000_000 / REMEMBERED));
+            inbound::remember(tx, &chat, &chat, &format!("3EB0{n:016X}"), clock::unix_seconds()).map(drop)
+        })
+    });
+    filled.expect("messages are remembered");
+    database.finish().expect("they are written");
+    drop(database);
     // Behind the journal's back, once the bot has looked through the file: what is not in its cache is
     // read again, and is nonsense.
     let bot = scene.run();
@@ -177,7 +194,6 @@ fn a_database_that_is_damaged_under_the_bot_is_not_written_on_and_nothing_more_i
     let file = scene.home.path().join(LEDGER);
     let length = file.metadata().expect("the database").len();
     let damage = vec![0x5A_u8; usize::try_from(length - 4096).expect("small")];
-    use std::os::unix::fs::FileExt as _;
     fs::File::options()
         .write(true)
         .open(&file)
@@ -196,8 +212,7 @@ fn a_database_that_is_damaged_under_the_bot_is_not_written_on_and_nothing_more_i
 
 #[test]
 fn a_read_only_disk_and_a_full_one_are_named_when_the_bot_is_started() {
-    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
-    let home = Home::on_disk(&server, Disk::new(16), "");
+    let home = Home::on_disk(&server(), Disk::new(16), "");
     home.disk().fill(0);
     ends_with(&home, &["run"], ExitCode::CannotCreate, &["disk is full"]);
     home.disk().empty();
@@ -210,8 +225,10 @@ fn a_bot_that_has_its_database_starts_on_a_full_disk_and_recovers_by_itself() {
     let scene = Scene::on_disk(16, "");
     scene.home.disk().fill(0);
     let bot = scene.run();
-    bot.wait_for_line("terhubung ke WhatsApp");
+    // The client does not dial before its store has taken a trial.
+    bot.wait_for_line("registrations are refused until there is more");
     scene.home.disk().empty();
+    bot.wait_for_line("terhubung ke WhatsApp");
     let mut ani = Guest::new(&scene, 0);
     ani.register_and_wait(&scene);
     check(&scene, bot, &mut [ani]);

@@ -220,16 +220,17 @@ fn silence_counts_in_opening_hours_only() {
     facts.latest_message = None;
     // At 10:00 WIB the day has been open for less than four hours, at 08:00 for less than two.
     assert_eq!(seen(&facts), [Cause::Deaf]);
-    facts.server_time = Some(UNIX - 2 * 3600);
+    let at = |facts: &mut Facts, unix| (facts.unix, facts.server_time) = (unix, Some(unix));
+    at(&mut facts, UNIX - 2 * 3600);
     assert_eq!(seen(&facts), []);
     // 02:00: closed.
-    facts.server_time = Some(UNIX - 8 * 3600);
+    at(&mut facts, UNIX - 8 * 3600);
     assert_eq!(seen(&facts), []);
     // The box's clock says ten, and nobody has told whether that is so.
-    facts.server_time = None;
+    (facts.unix, facts.server_time) = (UNIX, None);
     assert_eq!(seen(&facts), []);
     // Nobody is there who could be heard.
-    facts.server_time = Some(UNIX);
+    at(&mut facts, UNIX);
     offline(&mut facts, HOUR, "lost");
     assert_eq!(seen(&facts), [Cause::Offline]);
 }

@@ -276,7 +276,7 @@ impl Connection {
     /// cannot be read or put aside.
     pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
         let Parts { runtime, mut store, transport, http, hook, settings } = parts;
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         let ages = store.database().read(|conn| connection_attempt::ages(conn, now))?;
         self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
         let handover = Handover::default();
@@ -350,7 +350,7 @@ impl Connection {
                 }
             }
             if next.pair_again && store.is_paired()? {
-                store = store.set_aside(clock::unix_seconds()).await?;
+                store = store.set_aside(trusted_clock::now()).await?;
             }
             if end == End::Outdated {
                 store.forget_version().await?;
@@ -432,7 +432,7 @@ impl Connection {
         let mut asked = None;
         loop {
             clock::sleep(PHONE_CHECK).await;
-            let now = clock::unix_seconds();
+            let now = trusted_clock::now();
             let seen = self.state().standing.phone_seen;
             if let Some(seen) = seen.filter(|seen| kept.is_none_or(|kept| seen - kept >= PHONE_SEEN_STEP)) {
                 match store.database().write(|tx| phone_seen::save(tx, seen)).await {
@@ -578,7 +578,7 @@ impl EventHandler for Connection {
                 {
                     let mut state = self.state();
                     state.link_code_until = None;
-                    state.standing.phone_seen = Some(clock::unix_seconds());
+                    state.standing.phone_seen = Some(trusted_clock::now());
                     // `stream:error` 515 follows.
                     state.end = Some(End::Restart);
                 }

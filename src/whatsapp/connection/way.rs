@@ -111,7 +111,7 @@ impl Way {
             }
         }
         self.set_waiting(None, false);
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         if let Err(error) = self.store.database().write(|tx| connection_attempt::record(tx, now)).await {
             log::warn!("connection: a try was not written down, a restart will not know of it: {error}");
         }
