@@ -28,7 +28,7 @@ fn newer(program: &mut Vec<u8>) {
     program.extend_from_slice(b"a newer version");
 }
 
-fn bad(program: &mut Vec<u8>) {
+fn bad(program: &mut [u8]) {
     let mut found = 0;
     while let Some(at) = program.windows(GOOD.len()).position(|window| window == GOOD) {
         program[at..at + BAD.len()].copy_from_slice(BAD);
@@ -132,7 +132,7 @@ fn install_brings_everything_once_and_uninstall_takes_only_that() {
 fn a_version_that_is_not_well_is_replaced_by_the_one_before() {
     let Some(machine) = installed(Programs::Debian) else { return };
     let before = machine.pid("bot-kjp.pid").expect("it runs");
-    machine.carry(bad);
+    machine.carry(|program| bad(program));
     let (code, said) = machine.tried(&[CARRIED, "install"]);
     assert_eq!(code, 1, "{said}");
     for part in
