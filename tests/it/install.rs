@@ -311,7 +311,7 @@ fn pairing_on_a_box_pauses_the_service_and_needs_no_key() {
     phone.scan_qr(&qr).expect("the phone accepts the QR code");
     let status = pairing.wait();
     assert!(status.success(), "{}", pairing.output());
-    let said = pairing.output();
+    let said = pairing.last_words();
     for part in ["Layanan bot dihentikan sebentar", "Berhasil", "Layanan bot dinyalakan lagi"] {
         assert!(said.contains(part), "{part}: {said}");
     }
