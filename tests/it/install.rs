@@ -28,7 +28,7 @@ fn newer(program: &mut Vec<u8>) {
     program.extend_from_slice(b"a newer version");
 }
 
-fn bad(program: &mut Vec<u8>) {
+fn bad(program: &mut [u8]) {
     let mut found = 0;
     while let Some(at) = program.windows(GOOD.len()).position(|window| window == GOOD) {
         program[at..at + BAD.len()].copy_from_slice(BAD);
@@ -132,7 +132,7 @@ fn install_brings_everything_once_and_uninstall_takes_only_that() {
 fn a_version_that_is_not_well_is_replaced_by_the_one_before() {
     let Some(machine) = installed(Programs::Debian) else { return };
     let before = machine.pid("bot-kjp.pid").expect("it runs");
-    machine.carry(bad);
+    machine.carry(|program| bad(program));
     let (code, said) = machine.tried(&[CARRIED, "install"]);
     assert_eq!(code, 1, "{said}");
     for part in
@@ -144,8 +144,7 @@ fn a_version_that_is_not_well_is_replaced_by_the_one_before() {
     let after = machine.next_bot(before);
     machine.done(&[SCRIPT, "status"]);
     let (code, said) = machine.tried(&[PROGRAM, "status"]);
-    // Nobody has linked it, and it says so.
-    assert!(code == 1 || said.contains("Semua baik"), "{said}");
+    assert_ne!(code, 69, "the page does not answer: {said}");
     assert!(machine.lives(after));
 }
 
@@ -159,8 +158,6 @@ fn what_cannot_be_installed_changes_nothing() {
         assert_eq!(machine.pid("bot-kjp.pid"), Some(bot));
         assert!(machine.lives(bot));
     };
-    machine.write("/tmp/../root/empty", "");
-    machine.done(&["chmod", "755", "/root"]);
     let (code, said) =
         machine.tried(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CARRIED, "install"]);
     assert!(code == 77 && said.contains("Hanya root"), "{code}: {said}");
@@ -314,7 +311,7 @@ fn pairing_on_a_box_pauses_the_service_and_needs_no_key() {
     phone.scan_qr(&qr).expect("the phone accepts the QR code");
     let status = pairing.wait();
     assert!(status.success(), "{}", pairing.output());
-    let said = pairing.output();
+    let said = pairing.last_words();
     for part in ["Layanan bot dihentikan sebentar", "Berhasil", "Layanan bot dinyalakan lagi"] {
         assert!(said.contains(part), "{part}: {said}");
     }

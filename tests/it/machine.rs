@@ -40,15 +40,16 @@ pub struct Machine {
     _folder: TempDir,
 }
 
-/// Makes the namespaces' folders in place. `$1`: a folder for busybox's programs, or nothing.
+/// Makes the machine's folders. `$1`: a folder for busybox's programs, or nothing; `$2`: anything if
+/// the network is its own; `$3`: where its `/etc` is made.
 const SETUP: &str = r#"
 set -e
 mount --make-rprivate /
 [ -z "$2" ] || ip link set lo up
-copy=$(mktemp -d)
-mount -t tmpfs tmpfs "$copy"
-cp -a /etc/. "$copy"
-mount --bind "$copy" /etc
+mkdir "$3"
+mount -t tmpfs tmpfs "$3"
+cp -a /etc/. "$3"
+mount --bind "$3" /etc
 for folder in /usr/local /usr/share/doc /var /run /root; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
 mkdir -p /var/lib /var/log /var/tmp
 if [ -n "$1" ]; then
@@ -84,7 +85,8 @@ impl Machine {
             unshare.arg("--net");
         }
         let own_network = if network == Network::Own { "yes" } else { "" };
-        unshare.args(["--", "sh", "-c", SETUP, "machine", &busybox, own_network]);
+        let etc = folder.path().join("etc").display().to_string();
+        unshare.args(["--", "sh", "-c", SETUP, "machine", &busybox, own_network, &etc]);
         unshare.env("PATH", PATH);
         let mut holder = unshare.spawn().expect("a machine of its own");
         let mut said = BufReader::new(holder.stdout.take().expect("stdout is piped"));
