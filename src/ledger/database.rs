@@ -327,6 +327,15 @@ impl Database {
             drop(leader);
         }
         let value = result?;
+        // Whoever leads may be a future that is kept and no longer polled (whatsapp-rust selects among
+        // some): it must not keep the others waiting for ever.
+        for _ in 0..2 * MOST_TURNS {
+            if batch.is_initialized() {
+                break;
+            }
+            futures_lite::future::yield_now().await;
+        }
+        self.commit(&batch);
         batch.wait().await.clone().map_err(LedgerError::Commit)?;
         Ok(value)
     }
@@ -854,6 +863,18 @@ mod tests {
             follower.await.unwrap();
         });
         assert_eq!(rows(&database), 2);
+    }
+
+    #[test]
+    fn a_leader_that_nobody_polls_any_more_keeps_no_writer_waiting() {
+        let database = with_table();
+        smol::block_on(async {
+            let mut leader = Box::pin(database.write(insert(1)));
+            assert!(futures_lite::future::poll_once(&mut leader).await.is_none());
+            database.write(insert(2)).await.unwrap();
+            assert_eq!(rows(&database), 2);
+            leader.await.unwrap();
+        });
     }
 
     #[test]
