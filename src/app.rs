@@ -19,6 +19,7 @@ use crate::net::tls::TlsError;
 use crate::net::{Link, http, tls};
 use crate::personal::PhoneNumber;
 use crate::reception::Reception;
+use crate::service_manager::{self, SupervisorGone};
 use crate::supabase::client::{Client, ClientError};
 use crate::supabase::sync::{self, Sync, SyncStatus};
 use crate::watch::{self, Watch};
@@ -72,6 +73,8 @@ pub enum AppError {
     Connection(#[from] ConnectionError),
     #[error("what was open could not be written before the end: {0}")]
     LastCommit(LedgerError),
+    #[error("{0}")]
+    Supervisor(#[from] SupervisorGone),
 }
 
 /// Runs the bot on this thread until it has done what it was started for or is asked to stop.
@@ -85,13 +88,17 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // Before anything is opened, so that no moment is left in which SIGTERM kills.
     let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
 
-    share_the_clock();
-    let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
-    let store = SessionStore::new(database.clone());
     let (serving, pair_with) = match purpose {
         Purpose::Serve => (true, None),
         Purpose::Pair { phone } => (false, phone),
     };
+    if serving {
+        service_manager::end_with_supervisor(&|name| std::env::var_os(name))?;
+    }
+
+    share_the_clock();
+    let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
+    let store = SessionStore::new(database.clone());
 
     let endpoint = Endpoint::parse(&settings.whatsapp.url)?;
     let tls = tls::client_config(settings.network.ca_file.as_deref())?;
@@ -166,7 +173,11 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
             agent: agent.clone(),
             settings: watch::Settings::of(settings),
         });
+        let told = watch.clone();
         executor.spawn(watch.run(executor)).detach();
+        executor.spawn(service_manager::keep_informed(move || told.headline())).detach();
+        #[cfg(feature = "danger-accept-test-bed")]
+        executor.spawn(executor::stall_on_demand()).detach();
     }
 
     let parts = Parts {
@@ -195,6 +206,9 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let asked = async { Ok(asked_to_stop(signals).await) };
     let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, &mut kept_up)).await;
 
+    if serving {
+        service_manager::stopping();
+    }
     connection.stop().await;
     if let Some(start) = start {
         let how = ended.as_ref().map_or_else(|_| "connection", |_| process_start::STOPPED);

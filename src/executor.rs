@@ -10,3 +10,24 @@ pub type Executor = &'static smol::Executor<'static>;
 pub fn new() -> Executor {
     Box::leak(Box::new(smol::Executor::new()))
 }
+
+/// Environment variable with a path; while that file exists, a bot for the test bed stalls.
+#[cfg(feature = "danger-accept-test-bed")]
+pub const STALL_VARIABLE: &str = "BOT_KJP_TEST_STALL";
+
+/// Blocks the executor's thread for as long as the file exists, so that a watchdog can be seen to
+/// bite.
+#[cfg(feature = "danger-accept-test-bed")]
+pub async fn stall_on_demand() -> std::convert::Infallible {
+    use std::time::Duration;
+    const LOOK: Duration = Duration::from_millis(100);
+    let Some(file) = std::env::var_os(STALL_VARIABLE).map(std::path::PathBuf::from) else {
+        return std::future::pending().await;
+    };
+    loop {
+        while file.exists() {
+            std::thread::sleep(LOOK);
+        }
+        crate::clock::sleep(LOOK).await;
+    }
+}

@@ -71,6 +71,7 @@ pub mod net;
 pub mod personal;
 pub mod reception;
 pub mod registration;
+pub mod service_manager;
 pub mod supabase;
 pub mod watch;
 pub mod whatsapp;

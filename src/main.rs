@@ -60,6 +60,7 @@ fn exit_code(error: &AppError) -> Code {
         },
         AppError::Session(_) => Code::DamagedDatabase,
         AppError::Endpoint(_) | AppError::Tls(_) | AppError::Supabase(_) => Code::Configuration,
+        AppError::Supervisor(_) => Code::Temporary,
         AppError::Signals(_) | AppError::Connection(_) | AppError::LastCommit(_) => Code::InputOutput,
     }
 }

@@ -144,6 +144,8 @@ struct State {
     hooked: BTreeSet<Cause>,
     /// What went wrong the last time alerts were written down; empty if nothing did.
     failed: String,
+    /// How the bot was at the last look, in one line; empty before the first.
+    headline: String,
 }
 
 /// Facts that are not found out at every look.
@@ -201,6 +203,7 @@ impl Watch {
         self.restore();
         loop {
             let view = self.look(COUNT_AT_REST);
+            self.state().headline = wording::headline(&view.facts.whatsapp, &view.visible);
             self.tell(&view).await;
             clock::sleep(LOOK).await;
         }
@@ -210,6 +213,11 @@ impl Watch {
     pub fn report(&self) -> Report {
         let view = self.look(COUNT_ASKED);
         Report::new(&view.facts, &view.conditions, &view.visible)
+    }
+
+    /// How the bot was at the last look, in one Indonesian line: for the service manager.
+    pub fn headline(&self) -> String {
+        self.state().headline.clone()
     }
 
     fn answer(&self, wanted: page::Resource) -> page::Answer {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 
 use super::facts::{ClockError, Facts};
-use super::warning::{Cause, Detail, Severity};
+use super::warning::{Cause, Detail, Severity, Warning};
 use crate::net::rung::{Condition, Kind};
 use crate::supabase::sync;
 use crate::supabase::verdict::Action;
@@ -281,6 +281,16 @@ pub fn whatsapp(standing: &Standing) -> &'static str {
         Phase::Handshake => "sedang masuk",
         Phase::Pairing => "menunggu ditautkan dengan HP",
     }
+}
+
+/// The state in one line: how WhatsApp stands, and what is wrong.
+pub fn headline(standing: &Standing, visible: &[Warning]) -> String {
+    let mut line = format!("WhatsApp: {}", whatsapp(standing));
+    for warning in visible {
+        line.push_str("; ");
+        line.push_str(subject(warning.cause));
+    }
+    line
 }
 
 /// One server of the DNS ladder.
