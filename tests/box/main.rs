@@ -10,3 +10,4 @@ mod qr_camera;
 mod scene;
 #[path = "../it/seed.rs"]
 mod seed;
+mod systemd;

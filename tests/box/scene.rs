@@ -29,7 +29,7 @@ const INITTAB: &str = "\
 ::once:/etc/rc
 ::respawn:/usr/local/sbin/box-shell
 ::shutdown:/etc/init.d/bot-kjp stop
-::shutdown:/bin/umount -a -r
+::shutdown:/bin/umount /var/lib
 ";
 const RC: &str = "#!/bin/sh
 for script in /etc/init.d/*; do
@@ -49,8 +49,8 @@ const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nbot-kjp:x:999:\n";
 pub fn bot() -> PathBuf {
     let Some(bot) = std::env::var_os("BOT_KJP_BOX").map(PathBuf::from) else {
         panic!(
-            "BOT_KJP_BOX is not set: run scripts/test, or build with `cross/build aarch64 --features \
-             danger-accept-test-bed` and set it to the path of that binary"
+            "BOT_KJP_BOX is not set: run scripts/test, or build with `cross/build aarch64 --test-bed` and \
+             set it to the path of that binary"
         );
     };
     assert!(bot.is_file(), "BOT_KJP_BOX={}: no such file", bot.display());

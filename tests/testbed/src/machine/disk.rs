@@ -12,8 +12,9 @@ use super::{Parts, run_here};
 /// Bytes of a fresh disk; the file has holes where nothing was written.
 const SIZE: u64 = 512 << 20;
 
-/// `e2fsck` found and repaired what it must never find after a power cut: more than the journal.
-const REPAIRED: i32 = 1;
+/// Worst end of `e2fsck -p` that a power cut may lead to: it put right what needs no decision, such as
+/// files that were deleted while somebody had them open (e2fsck(8), exit code).
+const PUT_RIGHT: i32 = 1;
 
 /// A disk. Its file vanishes with it.
 #[derive(Debug)]
@@ -80,12 +81,28 @@ impl Disk {
         let output = check.output().context("cannot run e2fsck (Debian: e2fsprogs)")?;
         let code = output.status.code();
         ensure!(
-            code.is_some_and(|code| code <= REPAIRED),
+            code.is_some_and(|code| code <= PUT_RIGHT),
             "the file system is broken: e2fsck ended with {}:\n{}",
             output.status,
             String::from_utf8_lossy(&output.stdout)
         );
         Ok(())
+    }
+
+    /// Puts a file of this machine into a folder of the disk. Only for a disk that no machine has.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, from: &Path, folder: &str, name: &str, mode: u32) -> Result<()> {
+        let commands = self.folder.path().join("commands");
+        let text = format!(
+            "cd {folder}\nwrite {} {name}\nset_inode_field {name} mode 0100{mode:o}\n\
+             set_inode_field {name} uid 0\nset_inode_field {name} gid 0\n",
+            from.display()
+        );
+        std::fs::write(&commands, text)?;
+        run_here(Command::new("/usr/sbin/debugfs").arg("-w").arg("-f").arg(commands).arg(self.path()))
+            .map(drop)
     }
 
     /// Copies a file out of the disk; `false` when it is not there. Only for a disk that no machine

@@ -135,7 +135,7 @@ impl Machine {
         let folder = tempfile::Builder::new().prefix("box-").tempdir_in("/tmp")?;
         let socket = folder.path().join("shell");
         let ports = hardware.ports.iter().map(|&port| Ok((port, free_port()?))).collect::<Result<Vec<_>>>()?;
-        let mut network = "user,id=network".to_owned();
+        let mut network = "user,id=network,ipv6=off".to_owned();
         for (inside, outside) in &ports {
             network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{outside}-:{inside}"));
         }
