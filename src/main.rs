@@ -1,17 +1,21 @@
 //! Parse, build, run, exit code.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 use bot_kjp::app::{self, AppError, Purpose};
 use bot_kjp::cli::exit_code::ExitCode as Code;
-use bot_kjp::cli::{Surroundings, Task, execute, wording};
+use bot_kjp::cli::{Surroundings, Task, execute, pair, wording};
+use bot_kjp::config::environment_file::{self, EnvironmentFile};
 use bot_kjp::ledger::OpenError;
 use bot_kjp::{logging, supabase};
 
 fn main() -> ExitCode {
+    // What the service gets from systemd or the init script, for commands that root types on the box.
+    let service = EnvironmentFile::read(Path::new(environment_file::PATH));
     let mut surroundings = Surroundings {
-        variable: &|name| std::env::var_os(name),
+        variable: &|name| std::env::var_os(name).or_else(|| service.get(name)),
         schema: supabase::SCHEMA,
         stdout: &mut stdout(),
         terminal: stdout().is_terminal(),
@@ -26,6 +30,13 @@ fn start(task: Task) -> Code {
         Task::Pair(config, phone) => (config, Purpose::Pair { phone }),
     };
     logging::start(config.settings.log.level);
+    if let Purpose::Pair { .. } = purpose {
+        match pair::as_owner(&config.settings.data.folder) {
+            Ok(None) => {}
+            Ok(Some(code)) => return code,
+            Err(error) => return failed(&error, Code::of_io(&error.cause)),
+        }
+    }
     for warning in &config.warnings {
         log::warn!("config: {warning}");
     }
@@ -35,15 +46,16 @@ fn start(task: Task) -> Code {
             let _ = writeln!(stdout(), "{}", farewell.sentence());
             farewell.exit_code()
         }
-        Err(error) => {
-            let code = exit_code(&error);
-            let _ = writeln!(stderr(), "bot-kjp: {error}");
-            if let Some(summary) = wording::summary(code) {
-                let _ = writeln!(stderr(), "{summary}");
-            }
-            code
-        }
+        Err(error) => failed(&error, exit_code(&error)),
     }
+}
+
+fn failed(error: &dyn std::fmt::Display, code: Code) -> Code {
+    let _ = writeln!(stderr(), "bot-kjp: {error}");
+    if let Some(summary) = wording::summary(code) {
+        let _ = writeln!(stderr(), "{summary}");
+    }
+    code
 }
 
 /// What an error means for whoever started the bot.

@@ -35,9 +35,7 @@ pub struct SupervisorGone {
 ///
 /// # Errors
 /// The supervisor is gone already.
-pub fn end_with_supervisor(
-    variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<(), SupervisorGone> {
+pub fn end_with_supervisor(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<(), SupervisorGone> {
     let named = variable(SUPERVISOR_VARIABLE).and_then(|pid| pid.to_str()?.parse::<i32>().ok());
     let Some(supervisor) = named else { return Ok(()) };
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {

@@ -8,6 +8,7 @@ use lexopt::Arg;
 use thiserror::Error;
 
 use super::exit_code::ExitCode;
+use super::install::wording::PURGE_WORD;
 use crate::config::nearest::{nearest, repeated};
 use crate::config::{DEFAULT_FILE, FILE_VARIABLE, Overrides};
 use crate::personal::{PhoneNumber, PhoneNumberError};
@@ -29,6 +30,10 @@ pub enum Command {
     Schema,
     /// Print an annotated configuration file.
     Example,
+    /// Install this program as a service below `root`, and start it unless told not to.
+    Install { root: PathBuf, start: bool },
+    /// Remove it again; `purge`: with data and settings.
+    Uninstall { root: PathBuf, purge: bool },
     /// Print the help.
     Help,
     /// Print the version.
@@ -61,6 +66,13 @@ pub enum UsageError {
     PhoneWithoutPair,
     #[error("option --json belongs to the command status: bot-kjp status --json")]
     JsonWithoutStatus,
+    #[error("option {option} belongs to the command {commands}: bot-kjp {commands} {option}")]
+    OptionElsewhere { option: &'static str, commands: &'static str },
+    #[error(
+        "option --purge deletes all registrations and the WhatsApp session for good; if that is wanted: --purge \
+         {PURGE_WORD}"
+    )]
+    PurgeWord,
     #[error("option --phone: {0}")]
     Phone(#[from] PhoneNumberError),
     #[error("option {option}: {source}")]
@@ -71,8 +83,13 @@ fn meant(nearest: &Option<&'static str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-const COMMANDS: [&str; 7] = ["run", "pair", "status", "doctor", "check", "schema", "example"];
-const OPTIONS: [&str; 6] = ["--config", "--data", "--phone", "--json", "--help", "--version"];
+const COMMANDS: [&str; 9] =
+    ["run", "pair", "status", "doctor", "check", "schema", "example", "install", "uninstall"];
+const OPTIONS: [&str; 9] =
+    ["--config", "--data", "--phone", "--json", "--root", "--no-start", "--purge", "--help", "--version"];
+
+/// The root folder of the machine that this runs on.
+const MACHINE: &str = "/";
 
 /// Parses the arguments that follow the program's name.
 ///
@@ -82,6 +99,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut command = None;
     let (mut file, mut data_folder, mut phone, mut json) = (None, None, None, None);
+    let (mut root, mut no_start, mut purge) = (None, None, None);
     loop {
         let argument = parser.next().map_err(|error| match error {
             lexopt::Error::UnexpectedValue { option, .. } => {
@@ -105,6 +123,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 set(&mut phone, "--phone", PhoneNumber::parse(&number.to_string_lossy())?)?;
             }
             Some(Arg::Long("json")) => set(&mut json, "--json", ())?,
+            Some(Arg::Long("root")) => set(&mut root, "--root", path(&mut parser, "--root")?)?,
+            Some(Arg::Long("no-start")) => set(&mut no_start, "--no-start", ())?,
+            Some(Arg::Long("purge")) => match value(&mut parser, "--purge") {
+                Ok(word) if word == PURGE_WORD => set(&mut purge, "--purge", ())?,
+                _ => return Err(UsageError::PurgeWord),
+            },
             Some(Arg::Short(letter)) => {
                 return Err(UsageError::UnknownOption {
                     option: repeated(&format!("-{letter}")),
@@ -131,7 +155,30 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             break;
         }
     }
-    let command = match (command.unwrap_or(Command::Run), phone, json) {
+    let mut command = command.unwrap_or(Command::Run);
+    // Taken by the command that they belong to; what is left belongs elsewhere.
+    match &mut command {
+        Command::Install { root: here, start } => {
+            *start = no_start.take().is_none();
+            *here = root.take().unwrap_or_else(|| MACHINE.into());
+        }
+        Command::Uninstall { root: here, purge: all } => {
+            *all = purge.take().is_some();
+            *here = root.take().unwrap_or_else(|| MACHINE.into());
+        }
+        Command::Help | Command::Version => (root, no_start, purge) = (None, None, None),
+        _ => {}
+    }
+    for (given, option, commands) in [
+        (root.is_some(), "--root", "install"),
+        (no_start.is_some(), "--no-start", "install"),
+        (purge.is_some(), "--purge", "uninstall"),
+    ] {
+        if given {
+            return Err(UsageError::OptionElsewhere { option, commands });
+        }
+    }
+    let command = match (command, phone, json) {
         (command @ (Command::Help | Command::Version), ..) => command,
         (Command::Pair { .. }, phone, None) => Command::Pair { phone },
         (Command::Status { .. }, None, json) => Command::Status { json: json.is_some() },
@@ -151,6 +198,8 @@ fn named_command(word: &str) -> Result<Command, UsageError> {
         "check" => Ok(Command::Check),
         "schema" => Ok(Command::Schema),
         "example" => Ok(Command::Example),
+        "install" => Ok(Command::Install { root: MACHINE.into(), start: true }),
+        "uninstall" => Ok(Command::Uninstall { root: MACHINE.into(), purge: false }),
         "help" => Ok(Command::Help),
         _ => Err(UsageError::UnknownCommand { nearest: nearest(word, COMMANDS), word: repeated(word) }),
     }
@@ -194,6 +243,13 @@ Commands:
   check     validate the configuration and print what is in force; opens nothing else
   schema    print the SQL to run once in the Supabase project
   example   print an annotated configuration file (in Indonesian)
+  install   install this program as a service that starts at boot, or update it, and wait
+            until it is well; a version that is not is replaced by the one before; as root
+            --no-start  do not start it
+            --root DIR  install into the machine whose root folder is DIR; start nothing
+  uninstall stop and remove the service; settings and data stay; as root
+            --purge {PURGE_WORD}  delete them as well, for good
+            --root DIR  as above
 
 Options:
   -c, --config FILE   configuration file
@@ -238,6 +294,16 @@ mod tests {
         assert_eq!(command("check"), Command::Check);
         assert_eq!(command("schema"), Command::Schema);
         assert_eq!(command("example"), Command::Example);
+        assert_eq!(command("install"), Command::Install { root: "/".into(), start: true });
+        assert_eq!(
+            command("install --no-start --root /mnt"),
+            Command::Install { root: "/mnt".into(), start: false }
+        );
+        assert_eq!(command("uninstall"), Command::Uninstall { root: "/".into(), purge: false });
+        assert_eq!(
+            command("--purge hapus-semua-data uninstall"),
+            Command::Uninstall { root: "/".into(), purge: true }
+        );
         for line in ["--help", "-h", "help", "run --help", "--help --nonsense"] {
             assert_eq!(command(line), Command::Help, "{line}");
         }
@@ -284,6 +350,17 @@ mod tests {
             ("--config", "option --config needs a value; see bot-kjp --help"),
             ("check=1", "unknown command (a word that is not repeated here); see bot-kjp --help"),
             ("--data /a --data /b", "option --data is given twice; give it once"),
+            (
+                "run --no-start",
+                "option --no-start belongs to the command install: bot-kjp install --no-start",
+            ),
+            ("status --root /a", "option --root belongs to the command install: bot-kjp install --root"),
+            (
+                "uninstall --purge yes",
+                "option --purge deletes all registrations and the WhatsApp session for good; if that is wanted: \
+                 --purge hapus-semua-data",
+            ),
+            ("instal", "unknown command instal; did you mean install?; see bot-kjp --help"),
             (
                 "run --phone 6280000000001",
                 "option --phone belongs to the command pair: bot-kjp pair --phone NUMBER",

@@ -12,6 +12,7 @@ pub enum ExitCode {
     /// Asked to stop, or done.
     Stopped = 0,
     /// `status`: the bot runs, and something needs help. `doctor`: something has to be repaired.
+    /// `install`: what was installed is not well.
     Unhealthy = 1,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
@@ -56,7 +57,7 @@ impl ExitCode {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Stopped => "asked to stop, or done; status, doctor: all is well, or only worth knowing",
-            Self::Unhealthy => "status, doctor: something needs help",
+            Self::Unhealthy => "status, doctor: something needs help; install: it is not well",
             Self::Usage => "the command line is wrong",
             Self::DamagedDatabase => "the database is damaged",
             Self::Missing => "a file or folder is missing",

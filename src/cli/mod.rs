@@ -4,6 +4,8 @@
 pub mod arguments;
 pub mod doctor;
 pub mod exit_code;
+pub mod install;
+pub mod pair;
 pub mod pairing_screen;
 pub mod qr;
 pub mod status;
@@ -15,10 +17,11 @@ use std::io::{self, Write};
 
 use arguments::{Command, Invocation};
 use exit_code::ExitCode;
+use install::InstallError;
 
 use status::Status;
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, ConfigError, Overrides};
 use crate::personal::PhoneNumber;
 
 /// What is left to do once the command line and the configuration are understood.
@@ -61,14 +64,27 @@ pub fn execute(
         Command::Example => config::example(),
         Command::Status { json } => return surroundings.status(&overrides, json),
         Command::Doctor => return surroundings.doctor(&overrides),
-        Command::Run | Command::Pair { .. } | Command::Check => {
+        Command::Install { root, start } => {
+            let done = install::install(&root, start, surroundings.stdout);
+            return surroundings.installed(done);
+        }
+        Command::Uninstall { root, purge } => {
+            let done = install::uninstall(&root, purge, surroundings.stdout);
+            return surroundings.installed(done);
+        }
+        Command::Pair { phone } => {
+            return match surroundings.without_key(&overrides) {
+                Ok((config, _)) => start(Task::Pair(config, phone)),
+                Err(error) => surroundings.fail(&error, ExitCode::of_config(&error)),
+            };
+        }
+        Command::Run | Command::Check => {
             let config = match Config::load(&overrides, surroundings.variable) {
                 Ok(config) => config,
                 Err(error) => return surroundings.fail(&error, ExitCode::of_config(&error)),
             };
             match command {
                 Command::Check => config.report(),
-                Command::Pair { phone } => return start(Task::Pair(config, phone)),
                 _ => return start(Task::Run(config)),
             }
         }
@@ -91,23 +107,40 @@ const KEY_VARIABLES: [&str; 3] =
     ["SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "CREDENTIALS_DIRECTORY"];
 
 impl Surroundings<'_> {
-    fn doctor(&mut self, overrides: &Overrides) -> ExitCode {
+    /// The configuration for a command that needs no Supabase key, which is the service's; and whether
+    /// there is one all the same.
+    fn without_key(&self, overrides: &Overrides) -> Result<(Config, bool), ConfigError> {
         let variable = self.variable;
-        let mut key_given = true;
-        let mut loaded = Config::load(overrides, variable);
+        let refused = match Config::load(overrides, variable) {
+            Ok(config) => return Ok((config, true)),
+            Err(error) => error,
+        };
         let unset = |name: &&str| variable(name).is_none_or(|value| value.is_empty());
-        if loaded.is_err() && KEY_VARIABLES.iter().all(unset) {
-            // The key is the service's; all else can be looked at without it.
+        if KEY_VARIABLES.iter().all(unset) {
             let without = |name: &str| match name {
                 "SUPABASE_SECRET_KEY" => Some("not-needed".into()),
                 other => variable(other),
             };
             if let Ok(config) = Config::load(overrides, &without) {
-                (loaded, key_given) = (Ok(config), false);
+                return Ok((config, false));
             }
         }
-        let config = match loaded {
-            Ok(config) => config,
+        Err(refused)
+    }
+
+    fn installed(&mut self, done: Result<(), InstallError>) -> ExitCode {
+        match done {
+            Ok(()) => ExitCode::Stopped,
+            Err(error) => {
+                let _ = writeln!(self.stderr, "bot-kjp: {error}\n{}", error.advice());
+                error.exit_code()
+            }
+        }
+    }
+
+    fn doctor(&mut self, overrides: &Overrides) -> ExitCode {
+        let (config, key_given) = match self.without_key(overrides) {
+            Ok(loaded) => loaded,
             Err(error) => return self.fail(&error, ExitCode::of_config(&error)),
         };
         if self.terminal {

@@ -102,8 +102,8 @@ pub fn link_code_refused(reason: &str) -> String {
 }
 
 /// A service that nobody links: it prints no more codes into its journal.
-pub const NOT_PAIRED: &str = "Bot belum tertaut ke WhatsApp dan kodenya tidak dipakai. Hentikan layanan ini, \
-     jalankan: bot-kjp pair, lalu nyalakan lagi.";
+pub const NOT_PAIRED: &str = "Bot belum tertaut ke WhatsApp dan kodenya tidak dipakai. Siapkan HP, lalu jalankan di \
+     perangkat bot: sudo bot-kjp pair";
 
 /// Stopped because somebody asked for it.
 pub const STOPPED: &str = "Bot berhenti.";
@@ -494,9 +494,9 @@ pub fn summary(code: ExitCode) -> Option<&'static str> {
             "Berkas atau folder tidak dapat dibuat. Periksa apakah penyimpanan penuh atau hanya bisa dibaca.",
         ),
         ExitCode::InputOutput => Some("Gagal membaca atau menulis. Periksa kartu memori atau penyimpanan."),
-        ExitCode::Temporary => {
-            Some("Bot sudah berjalan di proses lain, atau gangguan sementara. Coba lagi sebentar lagi.")
-        }
+        ExitCode::Temporary => Some(
+            "Bot sudah berjalan di proses lain, atau gangguan sementara. Coba lagi sebentar lagi, atau dengan sudo.",
+        ),
         ExitCode::NotPermitted => {
             Some("Tidak diizinkan oleh sistem. Jalankan sebagai pengguna yang benar (mis. dengan sudo).")
         }

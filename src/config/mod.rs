@@ -5,6 +5,7 @@
 //! reported at once, with file, line, key and what is allowed. No error repeats a value, and the
 //! Supabase key has a type that cannot be printed.
 
+pub mod environment_file;
 mod file;
 mod key;
 pub mod nearest;

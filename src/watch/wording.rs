@@ -156,7 +156,7 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
             "Tidak mendesak. Server itu dapat dihapus dari network.dns di konfigurasi."
         }
         (Cause::LoggedOut | Cause::NotPaired, _) => {
-            "Hentikan layanan (sudo systemctl stop bot-kjp), jalankan: bot-kjp pair, lalu nyalakan lagi."
+            "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair"
         }
         (Cause::Replaced, _) => "Matikan bot lain yang memakai nomor ini.",
         (Cause::Outdated, _) => "Bila tidak pulih dalam satu jam, perbarui bot.",
@@ -426,5 +426,48 @@ mod tests {
             "✅ *Bot KJP* – sudah pulih: WhatsApp terputus.\nSejak 23/11 10.00 sampai 23/11 11.29 WIB, selama \
              1 jam 29 menit.\n(whatsapp.offline)"
         );
+    }
+
+    /// The operator's guide as it lies on the box.
+    const GUIDE: &str = include_str!("../../rootfs/usr/share/doc/bot-kjp/PANDUAN.md");
+
+    #[test]
+    fn the_guide_explains_every_warning_in_the_bots_own_words_and_no_other() {
+        let (_, rest) = GUIDE.split_once("<!-- peringatan -->\n").unwrap();
+        let (list, _) = rest.split_once("<!-- selesai -->").unwrap();
+        let mut sections = list.split("\n### ");
+        assert_eq!(sections.next().unwrap().trim(), "");
+        let mut explained = std::collections::BTreeMap::new();
+        for section in sections {
+            let (title, body) = section.split_once('\n').unwrap();
+            let (_, code) = title.strip_suffix("`)").unwrap().rsplit_once("(`").unwrap();
+            assert!(Cause::of_code(code).is_some(), "the guide explains {code}, which no bot says");
+            assert!(explained.insert(code, (title, body)).is_none(), "{code} is explained twice");
+        }
+        let variants = [
+            Detail::None,
+            Detail::Action(Action::CheckKey),
+            Detail::Action(Action::UseSecretKey),
+            Detail::Action(Action::GrantRights),
+            Detail::Action(Action::InstallSchema),
+            Detail::Action(Action::CheckUrl),
+            Detail::Action(Action::FreeDiskSpace),
+        ];
+        for &cause in Cause::ALL {
+            let mark = match cause.warnable().severity {
+                Severity::Unhealthy => "🔴",
+                Severity::Warning => "⚠️",
+            };
+            let wanted = format!("{mark} {} (`{}`)", subject(cause), cause.code());
+            let actions: std::collections::BTreeSet<_> =
+                variants.iter().map(|detail| action(cause, detail)).collect();
+            let (title, body) = explained
+                .get(cause.code())
+                .unwrap_or_else(|| panic!("PANDUAN.md does not explain: ### {wanted}\n{actions:?}"));
+            assert_eq!(*title, wanted);
+            for action in actions {
+                assert!(body.contains(action), "PANDUAN.md, {}, lacks: {action}", cause.code());
+            }
+        }
     }
 }

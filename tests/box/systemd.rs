@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use tempfile::TempDir;
 use testbed::machine::{Disk, Hardware, Init, Machine, Parts};
@@ -74,21 +75,28 @@ impl Server {
         file
     }
 
-    /// Runs `scripts/deploy` against the box; returns whether it succeeded and what it said.
+    /// Runs `scripts/deploy` against the box, as if `cross/build` had just made `binary`; returns
+    /// whether it succeeded and what it said.
     fn deploy(&self, binary: &Path) -> (bool, String) {
+        let copy = |from: &Path, folder: &str, name: &str| {
+            let folder = self.folder.path().join(folder);
+            fs::create_dir_all(&folder).expect("a folder");
+            fs::copy(from, folder.join(name)).expect("copied");
+            folder.join(name)
+        };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/deploy");
-        let output = Command::new(script)
-            .arg("root@box")
-            .env("BOT_KJP", binary)
-            .env("SSH_CONFIG", self.ssh_config())
-            .output()
-            .expect("scripts/deploy runs");
+        let script = copy(&script, "scripts", "deploy");
+        copy(binary, "dist", "bot-kjp");
+        let begun = Instant::now();
+        let mut deploy = Command::new(script);
+        deploy.arg("-F").arg(self.ssh_config()).arg("root@box").stdin(Stdio::null());
+        let output = deploy.output().expect("scripts/deploy runs");
         let said = format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        println!("---- deploy {}: {}\n{said}", binary.display(), output.status);
+        println!("---- deploy {}: {} after {:?}\n{said}", binary.display(), output.status, begun.elapsed());
         (output.status.success(), said)
     }
 
