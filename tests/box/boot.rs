@@ -8,8 +8,7 @@ fn a_box_that_is_switched_on_pairs_serves_and_comes_back_when_the_bot_is_killed(
     let machine = scene.switch_on();
     machine.wait_booted().expect("the box boots");
     println!("booted after {:?}", machine.uptime());
-    scene.pair_by_log(&machine);
-    scene.wait_online();
+    scene.pair(&machine);
 
     let (ani, phone) = scene.customer(0);
     scene.ask(&phone, "1");

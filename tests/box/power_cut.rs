@@ -232,8 +232,7 @@ fn lose_power(cuts: usize, random: Random) {
     let mut stage = Stage::new(random);
     let machine = stage.scene.switch_on();
     machine.wait_booted().expect("the box boots");
-    stage.scene.pair_by_log(&machine);
-    stage.scene.wait_online();
+    stage.scene.pair(&machine);
     stage.cut(machine);
     stage.check_what_was_acknowledged();
     while stage.tally.cuts < cuts {

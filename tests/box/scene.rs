@@ -21,8 +21,8 @@ const LEDGER: &str = "bot-kjp/bot-kjp.db";
 /// Where the bot writes on a box without systemd and syslog.
 pub const LOG: &str = "/var/log/bot-kjp/bot-kjp.log";
 
-/// Characters of the time before each line there.
-const TIME_BEFORE_LINE: usize = "2026-11-25 12:00:00 ".len();
+/// Where the pairing writes what it shows.
+const PAIRING: &str = "/run/pairing";
 
 /// What busybox' init does: all init scripts, as in a runlevel, and the tests' way in.
 const INITTAB: &str = "\
@@ -141,15 +141,22 @@ impl Scene {
         Machine::start(&hardware).expect("the box is switched on")
     }
 
-    /// Links the bot with the operator's phone by the QR code that it wrote into its log.
-    pub fn pair_by_log(&self, machine: &Machine) {
-        let text = until("a QR code in the bot's log", || {
-            let log = machine.run(&format!("cat {LOG}")).expect("the box answers").text;
-            let lines: Vec<String> =
-                log.lines().map(|line| line.chars().skip(TIME_BEFORE_LINE).collect()).collect();
+    /// Links the bot with the operator's phone, as an operator does who has logged in on the box.
+    pub fn pair(&self, machine: &Machine) {
+        let print = |command: &str| machine.print(command).expect("the box answers");
+        print(&format!("(/etc/init.d/bot-kjp stop; setpriv --reuid=bot-kjp --regid=bot-kjp --clear-groups /usr/local/bin/bot-kjp pair; echo pairend $?; /etc/init.d/bot-kjp start) >{PAIRING} 2>&1 & echo $! >{PAIRING}.pid"));
+        let text = until("a QR code on the box's terminal", || {
+            let lines: Vec<String> = print(&format!("cat {PAIRING}")).lines().map(str::to_owned).collect();
             qr_camera::read(&lines)
         });
         self.operator.scan_qr(&text).expect("the phone accepts the QR code");
+        until("the end of the pairing", || {
+            let runs = machine.run(&format!("kill -0 $(cat {PAIRING}.pid)")).expect("the box answers");
+            (runs.code != 0).then_some(())
+        });
+        let said = print(&format!("cat {PAIRING}"));
+        assert!(said.contains("Berhasil: bot sudah tertaut"), "{said}");
+        self.wait_online();
     }
 
     pub fn wait_online(&self) {

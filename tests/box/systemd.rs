@@ -9,7 +9,6 @@ use std::time::Instant;
 use tempfile::TempDir;
 use testbed::machine::{Disk, Hardware, Init, Machine, Parts};
 
-use super::qr_camera;
 use super::scene::{Scene, bot, until};
 
 /// sshd of the box.
@@ -152,7 +151,7 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     assert_eq!(server.property("ActiveState"), "active", "{}", server.journal());
     assert_eq!(server.property("UnitFileState"), "enabled");
     assert_eq!(server.print("cat /etc/bot-kjp/config.toml"), scene.config().trim());
-    pair(&server);
+    scene.pair(&server.machine);
     let (ani, phone) = scene.customer(0);
     scene.ask(&phone, "1");
     scene.ask(&phone, "3");
@@ -231,14 +230,4 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     }
     assert_eq!(phone.failed_decryptions(), 0);
     scene.wait_for_rows("SELECT count(*) FROM data_harian", "5");
-}
-
-/// Links the bot by the QR code in its journal.
-fn pair(server: &Server) {
-    let text = until("a QR code in the journal", || {
-        let lines: Vec<String> = server.journal().lines().map(str::to_owned).collect();
-        qr_camera::read(&lines)
-    });
-    server.scene.operator.scan_qr(&text).expect("the phone accepts the QR code");
-    server.scene.wait_online();
 }

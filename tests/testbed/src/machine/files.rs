@@ -59,7 +59,7 @@ impl Files {
     /// # Errors
     /// When it is not there.
     pub fn copy_tree(&self, from: &Path) -> Result<()> {
-        let root = self.place("/.")?;
+        let root = self.folder.path().join("root");
         fs::create_dir_all(&root)?;
         run_here(Command::new("cp").arg("-r").arg("--preserve=mode,links").arg(from.join(".")).arg(root))
             .map(drop)
