@@ -144,17 +144,21 @@ impl Scene {
     /// Links the bot with the operator's phone, as an operator does who has logged in on the box.
     pub fn pair(&self, machine: &Machine) {
         let print = |command: &str| machine.print(command).expect("the box answers");
-        print(&format!("(/etc/init.d/bot-kjp stop; setpriv --reuid=bot-kjp --regid=bot-kjp --clear-groups /usr/local/bin/bot-kjp pair; echo pairend $?; /etc/init.d/bot-kjp start) >{PAIRING} 2>&1 & echo $! >{PAIRING}.pid"));
-        let text = until("a QR code on the box's terminal", || {
-            let lines: Vec<String> = print(&format!("cat {PAIRING}")).lines().map(str::to_owned).collect();
+        let runs = || machine.run("/etc/init.d/bot-kjp status").expect("the box answers").code == 0;
+        until("the service to run", || runs().then_some(()));
+        print(&format!("/usr/local/bin/bot-kjp pair >{PAIRING} 2>&1 & echo $! >{PAIRING}.pid"));
+        let screen = || print(&format!("cat {PAIRING}"));
+        let code = || {
+            let lines: Vec<String> = screen().lines().map(str::to_owned).collect();
             qr_camera::read(&lines)
-        });
+        };
+        let text = until_or_say(screen, code);
         self.operator.scan_qr(&text).expect("the phone accepts the QR code");
         until("the end of the pairing", || {
             let runs = machine.run(&format!("kill -0 $(cat {PAIRING}.pid)")).expect("the box answers");
             (runs.code != 0).then_some(())
         });
-        let said = print(&format!("cat {PAIRING}"));
+        let said = screen();
         assert!(said.contains("Berhasil: bot sudah tertaut"), "{said}");
         self.wait_online();
     }
@@ -214,13 +218,18 @@ impl Scene {
 }
 
 /// Looks until there is something to find.
-pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    until_or_say(|| what.to_owned(), found)
+}
+
+/// The same, where what to say is only known when it was in vain.
+pub fn until_or_say<T>(what: impl Fn() -> String, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = found() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain: {}", what());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
