@@ -20,8 +20,11 @@ const BOXES: usize = 2;
 /// Customers of each box, who write all the time.
 const CUSTOMERS: usize = 8;
 
+/// What a customer says before the first registration: choices, which are made one after the other.
+const CHOICES: usize = 2;
+
 /// A customer who was answered writes again after at most this long.
-const PAUSE: Duration = Duration::from_millis(400);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// One message in so many does not wait for the answer to the one before.
 const IMPATIENT_ONE_IN: usize = 4;
@@ -44,19 +47,20 @@ struct Writer {
     phone: Handset,
     /// Ids of what was said.
     said: Vec<String>,
+    /// How many people that registers: all messages but the two choices and the last look at the list.
+    people: usize,
     next: Instant,
 }
 
 impl Writer {
-    fn people(&self) -> usize {
-        self.said.len().saturating_sub(2)
-    }
-
     fn say_next(&mut self, operator: &Handset) {
         let text = match self.said.len() {
             0 => "1".to_owned(),
             1 => "3".to_owned(),
-            n => self.customer.registration_text(n - 2),
+            _ => {
+                self.people += 1;
+                self.customer.registration_text(self.people - 1)
+            }
         };
         self.say(operator, &text);
     }
@@ -95,7 +99,7 @@ impl Stage {
         let writers = (0..CUSTOMERS)
             .map(|n| {
                 let (customer, phone) = scene.customer(n);
-                Writer { customer, phone, said: Vec::new(), next: Instant::now() }
+                Writer { customer, phone, said: Vec::new(), people: 0, next: Instant::now() }
             })
             .collect();
         Self { scene, writers, random, tally: Tally::default() }
@@ -114,7 +118,7 @@ impl Stage {
                     continue;
                 }
                 // Choices must be answered one after the other.
-                if writer.said.len() < 3 && !writer.is_answered() {
+                if writer.said.len() < CHOICES && !writer.is_answered() {
                     continue;
                 }
                 writer.say_next(&self.scene.operator);
@@ -163,7 +167,7 @@ impl Stage {
             .iter()
             .flat_map(|writer| {
                 writer.said.iter().enumerate().filter(|(_, id)| writer.phone.delivered(id)).map(
-                    |(n, id)| (id.clone(), n.checked_sub(2).map(|person| writer.customer.person(person).nik)),
+                    |(n, id)| (id.clone(), n.checked_sub(CHOICES).map(|person| writer.customer.person(person).nik)),
                 )
             })
             .collect();
@@ -195,11 +199,10 @@ impl Stage {
                 writer.is_answered().then_some(())
             });
         }
-        // The last message of each is no registration.
         let mut people: Vec<String> = self
             .writers
             .iter()
-            .flat_map(|writer| (0..writer.people() - 1).map(|n| writer.customer.person(n).nik))
+            .flat_map(|writer| (0..writer.people).map(|n| writer.customer.person(n).nik))
             .collect();
         people.sort();
         self.scene.wait_for_rows("SELECT count(*) FROM data_harian", &people.len().to_string());
@@ -218,7 +221,8 @@ impl Stage {
         assert_eq!(texts(&ledger, "PRAGMA integrity_check"), ["ok"]);
         let stored = self.scene.supabase.query("SELECT no_ktp FROM data_harian ORDER BY no_ktp");
         assert_eq!(stored.expect("rows").concat(), people);
-        println!("{:?}, {} registrations", self.tally, people.len());
+        let said: usize = self.writers.iter().map(|writer| writer.said.len()).sum();
+        println!("{:?}; in all {said} messages and {} registrations", self.tally, people.len());
     }
 }
 
