@@ -9,7 +9,7 @@ use std::process::Command;
 use bot_kjp::config;
 use testbed::WhatsApp;
 
-use super::bot::{BOT, Bot, command};
+use super::bot::{Bot, command, program};
 use super::machine::{CARRIED, Machine, Network, Programs};
 
 const PROGRAM: &str = "/usr/local/bin/bot-kjp";
@@ -99,13 +99,16 @@ fn install_brings_everything_once_and_uninstall_takes_only_that() {
     assert!(said.contains("sudo /usr/local/bin/bot-kjp.previous install"), "{said}");
     assert_eq!((machine.read(SETTINGS).as_str(), machine.read(SECRETS).as_str()), (mine, "# mine\n"));
     assert!(fs::read(machine.path(PROGRAM)).unwrap().ends_with(b"a newer version"));
-    assert_eq!(fs::read(machine.path("/usr/local/bin/bot-kjp.previous")).unwrap(), fs::read(BOT).unwrap());
+    assert_eq!(
+        fs::read(machine.path("/usr/local/bin/bot-kjp.previous")).unwrap(),
+        fs::read(program()).unwrap()
+    );
     let newer_bot = machine.pid("bot-kjp.pid").expect("it runs");
     assert_ne!(newer_bot, bot);
 
     // And back by hand.
     machine.done(&["/usr/local/bin/bot-kjp.previous", "install"]);
-    assert_eq!(fs::read(machine.path(PROGRAM)).unwrap(), fs::read(BOT).unwrap());
+    assert_eq!(fs::read(machine.path(PROGRAM)).unwrap(), fs::read(program()).unwrap());
 
     let last = machine.pid("bot-kjp.pid").expect("it runs");
     let said = machine.done(&[PROGRAM, "uninstall"]);
@@ -140,7 +143,7 @@ fn a_version_that_is_not_well_is_replaced_by_the_one_before() {
     {
         assert!(said.contains(part), "{part}: {said}");
     }
-    assert_eq!(fs::read(machine.path(PROGRAM)).unwrap(), fs::read(BOT).unwrap());
+    assert_eq!(fs::read(machine.path(PROGRAM)).unwrap(), fs::read(program()).unwrap());
     let after = machine.next_bot(before);
     machine.done(&[SCRIPT, "status"]);
     let (code, said) = machine.tried(&[PROGRAM, "status"]);
@@ -154,7 +157,7 @@ fn what_cannot_be_installed_changes_nothing() {
     let bot = machine.pid("bot-kjp.pid").expect("it runs");
     machine.carry(newer);
     let unchanged = |said: &str| {
-        assert_eq!(fs::read(machine.path(PROGRAM)).unwrap(), fs::read(BOT).unwrap(), "{said}");
+        assert_eq!(fs::read(machine.path(PROGRAM)).unwrap(), fs::read(program()).unwrap(), "{said}");
         assert_eq!(machine.pid("bot-kjp.pid"), Some(bot));
         assert!(machine.lives(bot));
     };

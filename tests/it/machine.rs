@@ -12,7 +12,7 @@ use std::time::Duration;
 use bot_kjp::clock;
 use tempfile::TempDir;
 
-use super::bot::{BOT, DEADLINE, command};
+use super::bot::{DEADLINE, command, program};
 
 /// Where a bot is carried to a box.
 pub const CARRIED: &str = "/root/bot-kjp.new";
@@ -128,7 +128,7 @@ impl Machine {
 
     /// Carries a program to the machine, changed by `change`, as an operator copies a new version.
     pub fn carry(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut program = fs::read(BOT).expect("the bot");
+        let mut program = fs::read(program()).expect("the bot");
         change(&mut program);
         let file = self.path(CARRIED);
         let _ = fs::remove_file(&file);

@@ -13,6 +13,12 @@ pub fn announce(test: &str) -> Random {
 }
 
 impl Random {
+    /// The same numbers for the same seed.
+    #[allow(dead_code)] // not every test program splits its randomness
+    pub fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

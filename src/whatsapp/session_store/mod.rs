@@ -311,7 +311,7 @@ impl SessionStore {
         if self.is_set_aside() {
             return Err(SessionError::SetAside);
         }
-        self.owed.put(tx, self.now())?;
+        self.owed.put(tx)?;
         job(tx)
     }
 

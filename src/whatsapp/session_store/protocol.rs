@@ -233,12 +233,13 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn delete_expired_pending_inbound(&self, cutoff_timestamp: i64) -> StoreResult<u32> {
+        self.owed.forget_before(cutoff_timestamp);
         let sql = "DELETE FROM wa_pending_inbound WHERE stored_at < ?1";
         Ok(count(self.write(|tx| execute(tx, sql, [cutoff_timestamp])).await?))
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> StoreResult<()> {
-        self.owed.owe(rows);
+        self.owed.owe(rows, self.now());
         // Every write of the session writes what is owed, so this one has nothing else to do. It is not
         // flushed: the commit of the message's effects, which its acknowledgement waits for, takes it
         // along. An error would lose the messages: they are decrypted, so their keys are used up.

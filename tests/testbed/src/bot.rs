@@ -281,7 +281,7 @@ pub(crate) fn lines_of(child: &mut Child) -> Result<mpsc::Receiver<String>> {
 }
 
 /// A link code as people read it: four letters or digits, a dash, four more, standing alone.
-fn link_code(line: &str) -> Option<&str> {
+pub(crate) fn link_code(line: &str) -> Option<&str> {
     let is_half =
         |half: &str| half.len() == 4 && half.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
     line.split_whitespace().find(|word| {

@@ -12,6 +12,7 @@ mod http;
 pub mod interrupt;
 pub mod line;
 mod listeners;
+pub mod machine;
 pub mod phone;
 pub mod proxy;
 pub mod supabase;

@@ -114,6 +114,11 @@ impl Supabase {
         format!("http://{}", self.gateway.address())
     }
 
+    /// Where it listens on the loopback.
+    pub fn port(&self) -> u16 {
+        self.gateway.address().port()
+    }
+
     /// Secret key of the new kind (`sb_secret_…`).
     pub fn secret_key(&self) -> &str {
         &self.keys.secret

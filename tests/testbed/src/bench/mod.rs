@@ -7,9 +7,11 @@
 //!
 //! The run fails when a bot's database does not hold exactly the people that were sent.
 //!
-//! `testbed bench storm` measures an outage instead: see [`storm`].
+//! `testbed bench storm` measures an outage instead: see [`storm`]; `testbed bench box` what the bot
+//! takes of an emulated box: see [`on_box`].
 
 mod baileys;
+mod on_box;
 mod process;
 mod report;
 mod storm;
@@ -36,6 +38,7 @@ Measures bot-kjp against a minimal bot on Baileys, under the same load on the sa
 testbed bench --bot PATH [--registrations N] [--customers N] [--idle SECONDS] [--json]
               [--only bot-kjp|baileys] [--folder DIR]
 testbed bench storm […]                 measures an outage; see testbed bench storm --help
+testbed bench box […]                   measures bot-kjp on an emulated box; see testbed bench box --help
 
   --bot PATH          bot-kjp, built with --release --features danger-accept-test-bed
   --registrations N   people to register, one per message (default 1000)
@@ -106,8 +109,14 @@ struct Arguments {
 /// # Errors
 /// When a bot does not start, does not answer or loses a registration.
 pub fn run(mut arguments: lexopt::Parser) -> Result<()> {
-    if arguments.try_raw_args().is_some_and(|mut raw| raw.next_if(|word| word == "storm").is_some()) {
+    let mut asked_for = |name: &str| {
+        arguments.try_raw_args().is_some_and(|mut raw| raw.next_if(|word| word == name).is_some())
+    };
+    if asked_for("storm") {
         return storm::run(arguments);
+    }
+    if asked_for("box") {
+        return on_box::run(arguments);
     }
     let Some(arguments) = parse(arguments)? else {
         println!("{HELP}");

@@ -55,7 +55,7 @@ pub fn forget_peak(pid: u32) -> Result<()> {
 }
 
 /// The number after `name:` in a file of `name: number [unit]` lines.
-fn field(text: &str, name: &str) -> Result<u64> {
+pub(super) fn field(text: &str, name: &str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let word = line.and_then(|rest| rest.split_whitespace().next());
     word.with_context(|| format!("no {name} line"))?.parse().with_context(|| format!("{name} is no number"))

@@ -1,0 +1,61 @@
+//! A box is switched on, and that is all that anybody does.
+
+use super::scene::{LOG, Scene, until};
+
+#[test]
+fn a_box_that_is_switched_on_pairs_serves_and_comes_back_when_the_bot_is_killed() {
+    let scene = Scene::with_busybox();
+    let machine = scene.switch_on();
+    machine.wait_booted().expect("the box boots");
+    println!("booted after {:?}", machine.uptime());
+    scene.pair(&machine);
+
+    let (ani, phone) = scene.customer(0);
+    scene.ask(&phone, "1");
+    scene.ask(&phone, "3");
+    let answer = scene.ask(&phone, &ani.registration_text(0));
+    assert!(answer.contains("berhasil"), "{answer}");
+    scene.wait_for_rows("SELECT count(*) FROM data_harian", "1");
+
+    // It runs as its own user, and its data is its own.
+    let of_bot = |command: &str| machine.print(command).expect("the box answers").trim().to_owned();
+    let pid = || of_bot("cat /run/bot-kjp/bot-kjp.pid");
+    let first = pid();
+    assert_eq!(of_bot(&format!("stat -c %U /proc/{first}")), "bot-kjp");
+    assert_eq!(of_bot("stat -c '%U %a' /var/lib/bot-kjp"), "bot-kjp 700");
+    assert!(of_bot("mount | grep ' /var/lib '").contains("data=writeback"));
+
+    machine.print(&format!("kill -9 {first}")).expect("the bot is killed");
+    scene.wait_offline();
+    scene.wait_online();
+    assert_ne!(pid(), first, "the supervisor started another one");
+    let answer = scene.ask(&phone, &ani.registration_text(1));
+    assert!(answer.contains("berhasil"), "{answer}");
+    scene.wait_for_rows("SELECT count(*) FROM data_harian", "2");
+
+    let status = machine.run("/etc/init.d/bot-kjp status").expect("the box answers");
+    assert_eq!(status.code, 0, "{}", status.text);
+    let log = of_bot(&format!("cat {LOG}"));
+    for n in 0..2 {
+        let person = ani.person(n);
+        for number in [&person.nik, &person.kjp, &person.kk] {
+            assert!(!log.contains(number.as_str()), "the log shows {number}");
+        }
+    }
+
+    // Switched off in good order and on again.
+    machine.shut_down().expect("the box shuts down");
+    scene.wait_offline();
+    let machine = scene.switch_on();
+    scene.wait_online();
+    println!("served {:?} after it was switched on", machine.uptime());
+    let list = scene.ask(&phone, "2");
+    assert!(list.contains(&ani.person(0).nama) && list.contains(&ani.person(1).nama), "{list}");
+    assert_eq!(phone.failed_decryptions(), 0);
+    until("two registrations in the ledger", || {
+        let copied = scene.ledger()?;
+        let count: i64 =
+            copied.connection.query_row("SELECT count(*) FROM registration", [], |row| row.get(0)).ok()?;
+        (count == 2).then_some(())
+    });
+}

@@ -1,0 +1,266 @@
+//! Power cuts at any moment: everything that was acknowledged is there, nothing twice, no session
+//! broken.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use testbed::customers::Customer;
+use testbed::machine::Machine;
+use testbed::{Handset, bot::DatabaseCopy};
+
+use super::scene::{Scene, until};
+use super::seed::{self, Random};
+
+/// Power cuts of all boxes together; `POWER_CUTS` in the environment sets another number.
+const CUTS: usize = 50;
+
+/// Boxes that live beside each other, one a core.
+const BOXES: usize = 2;
+
+/// Customers of each box, who write all the time.
+const CUSTOMERS: usize = 8;
+
+/// What a customer says before the first registration: choices, which are made one after the other.
+const CHOICES: usize = 2;
+
+/// A customer who was answered writes again after at most this long.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// One message in so many does not wait for the answer to the one before.
+const IMPATIENT_ONE_IN: usize = 4;
+
+/// A life after the bot came online: long enough for some dozen messages and for the sync.
+const SERVING: Duration = Duration::from_secs(2);
+
+/// A life counted from switching on: the kernel needs 3 s, the bot 1 s more.
+const STARTING: Duration = Duration::from_secs(6);
+
+/// One life in so many is counted from switching on: the cut falls into boot, start and backlog.
+const STARTING_ONE_IN: usize = 4;
+
+/// Share of the cuts that must leave a message without its answer, in percent.
+const HITS_PERCENT: usize = 60;
+
+/// A customer at work through an endless list of people.
+struct Writer {
+    customer: Customer,
+    phone: Handset,
+    /// Ids of what was said.
+    said: Vec<String>,
+    /// How many people that registers: all messages but the two choices and the last look at the list.
+    people: usize,
+    next: Instant,
+}
+
+impl Writer {
+    fn say_next(&mut self, operator: &Handset) {
+        let text = match self.said.len() {
+            0 => "1".to_owned(),
+            1 => "3".to_owned(),
+            _ => {
+                self.people += 1;
+                self.customer.registration_text(self.people - 1)
+            }
+        };
+        self.say(operator, &text);
+    }
+
+    fn say(&mut self, operator: &Handset, text: &str) {
+        self.said.push(self.phone.send_text(operator.number(), text).expect("the message is sent"));
+    }
+
+    fn is_answered(&self) -> bool {
+        self.phone.shown().len() >= self.said.len()
+    }
+}
+
+/// What the cuts fell on.
+#[derive(Debug, Default)]
+struct Tally {
+    cuts: usize,
+    /// A message was said and not answered.
+    hits: usize,
+    /// The bot was not online yet.
+    before_login: usize,
+    /// Messages that were acknowledged when the power went.
+    acknowledged: usize,
+}
+
+struct Stage {
+    scene: Scene,
+    writers: Vec<Writer>,
+    random: Random,
+    tally: Tally,
+}
+
+impl Stage {
+    fn new(random: Random) -> Self {
+        let scene = Scene::with_busybox();
+        let writers = (0..CUSTOMERS)
+            .map(|n| {
+                let (customer, phone) = scene.customer(n);
+                Writer { customer, phone, said: Vec::new(), people: 0, next: Instant::now() }
+            })
+            .collect();
+        Self { scene, writers, random, tally: Tally::default() }
+    }
+
+    /// Lets the customers write until `end`.
+    fn write_until(&mut self, end: Instant) {
+        while Instant::now() < end {
+            for writer in &mut self.writers {
+                if Instant::now() < writer.next {
+                    continue;
+                }
+                if !writer.is_answered() && self.random.below(IMPATIENT_ONE_IN) != 0 {
+                    // Looked at again soon; whoever is impatient now may be so only once.
+                    writer.next = Instant::now() + PAUSE.mul_f64(self.random.fraction());
+                    continue;
+                }
+                // Choices must be answered one after the other.
+                if writer.said.len() < CHOICES && !writer.is_answered() {
+                    continue;
+                }
+                writer.say_next(&self.scene.operator);
+                writer.next = Instant::now() + PAUSE.mul_f64(self.random.fraction());
+            }
+            std::thread::sleep(Duration::from_millis(5).min(end.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    fn live_until_the_power_goes(&mut self) {
+        let starting = self.random.below(STARTING_ONE_IN) == 0;
+        let life = if starting { STARTING } else { SERVING }.mul_f64(self.random.fraction());
+        let machine = self.scene.switch_on();
+        if !starting {
+            self.write_until_online();
+        }
+        self.write_until(Instant::now() + life);
+        self.cut(machine);
+        self.check_what_was_acknowledged();
+    }
+
+    /// Customers do not wait for the bot.
+    fn write_until_online(&mut self) {
+        let deadline = Instant::now() + super::scene::DEADLINE;
+        while !self.scene.is_online() {
+            assert!(Instant::now() < deadline, "the bot does not come online");
+            // Few: all of it is answered before the next cut can fall on live messages.
+            self.write_until(Instant::now() + Duration::from_millis(500));
+        }
+    }
+
+    fn cut(&mut self, machine: Machine) {
+        let online = self.scene.is_online();
+        let hit = self.writers.iter().any(|writer| !writer.is_answered());
+        machine.power_cut().expect("the box was on");
+        self.tally.cuts += 1;
+        self.tally.hits += usize::from(hit);
+        self.tally.before_login += usize::from(!online);
+        self.scene.wait_offline();
+    }
+
+    /// Whatever the server has seen acknowledged stands in the ledger on the disk.
+    fn check_what_was_acknowledged(&mut self) {
+        let acknowledged: Vec<(String, Option<String>)> = self
+            .writers
+            .iter()
+            .flat_map(|writer| {
+                writer.said.iter().enumerate().filter(|(_, id)| writer.phone.delivered(id)).map(|(n, id)| {
+                    (id.clone(), n.checked_sub(CHOICES).map(|person| writer.customer.person(person).nik))
+                })
+            })
+            .collect();
+        self.tally.acknowledged = acknowledged.len();
+        let Some(ledger) = self.scene.ledger() else {
+            assert!(acknowledged.is_empty(), "{} acknowledged, and there is no ledger", acknowledged.len());
+            return;
+        };
+        let known: HashSet<String> = texts(&ledger, "SELECT id FROM inbound_message").into_iter().collect();
+        let registered: HashSet<String> =
+            texts(&ledger, "SELECT no_ktp FROM registration").into_iter().collect();
+        for (id, person) in &acknowledged {
+            assert!(known.contains(id), "{id} was acknowledged and is not in the ledger");
+            if let Some(person) = person {
+                assert!(registered.contains(person), "{person} was acknowledged and is not registered");
+            }
+        }
+    }
+
+    /// The last life, which nobody cuts short.
+    fn check(mut self) {
+        let machine = self.scene.switch_on();
+        // A chat's answers come in order: whatever is answered too much comes before this one.
+        for writer in &mut self.writers {
+            writer.say(&self.scene.operator, "2");
+        }
+        for writer in &self.writers {
+            until(&format!("all {} answers of {}", writer.said.len(), writer.customer.name()), || {
+                writer.is_answered().then_some(())
+            });
+        }
+        let mut people: Vec<String> = self
+            .writers
+            .iter()
+            .flat_map(|writer| (0..writer.people).map(|n| writer.customer.person(n).nik))
+            .collect();
+        people.sort();
+        self.scene.wait_for_rows("SELECT count(*) FROM data_harian", &people.len().to_string());
+        for Writer { customer, phone, said, .. } in &self.writers {
+            let shown = phone.shown();
+            assert_eq!(shown.len(), said.len(), "{}: one answer per message", customer.name());
+            assert!(shown.iter().all(|shown| shown.copies == 1), "{}: none shown twice", customer.name());
+            assert_eq!(phone.failed_decryptions(), 0, "{}: every answer decrypted at once", customer.name());
+            for id in said {
+                assert!(!phone.asked_again(id), "{}: the bot decrypted every message", customer.name());
+            }
+        }
+        machine.shut_down().expect("the box shuts down");
+        let ledger = self.scene.ledger().expect("a ledger");
+        assert_eq!(texts(&ledger, "SELECT no_ktp FROM registration ORDER BY no_ktp"), people);
+        assert_eq!(texts(&ledger, "PRAGMA integrity_check"), ["ok"]);
+        let stored = self.scene.supabase.query("SELECT no_ktp FROM data_harian ORDER BY no_ktp");
+        assert_eq!(stored.expect("rows").concat(), people);
+        let said: usize = self.writers.iter().map(|writer| writer.said.len()).sum();
+        println!("{:?}; in all {said} messages and {} registrations", self.tally, people.len());
+    }
+}
+
+fn texts(copy: &DatabaseCopy, sql: &str) -> Vec<String> {
+    let mut statement = copy.connection.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+    rows.map(|row| row.expect("text")).collect()
+}
+
+fn lose_power(cuts: usize, random: Random) {
+    let mut stage = Stage::new(random);
+    let machine = stage.scene.switch_on();
+    machine.wait_booted().expect("the box boots");
+    stage.scene.pair(&machine);
+    stage.cut(machine);
+    stage.check_what_was_acknowledged();
+    while stage.tally.cuts < cuts {
+        stage.live_until_the_power_goes();
+    }
+    let wanted = cuts * HITS_PERCENT / 100;
+    assert!(stage.tally.hits >= wanted, "too few cuts fell on work: {:?}", stage.tally);
+    stage.check();
+}
+
+#[test]
+fn fifty_power_cuts_under_load_lose_nothing_and_repeat_nothing() {
+    let cuts = std::env::var("POWER_CUTS").ok().map_or(CUTS, |cuts| cuts.parse().expect("a number"));
+    let mut random = seed::announce("power_cut");
+    std::thread::scope(|scope| {
+        let boxes: Vec<_> = (0..BOXES)
+            .map(|n| {
+                let random = Random::from_seed(random.next());
+                let cuts = cuts * (n + 1) / BOXES - cuts * n / BOXES;
+                scope.spawn(move || lose_power(cuts, random))
+            })
+            .collect();
+        for one in boxes {
+            one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+}

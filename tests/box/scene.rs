@@ -1,0 +1,236 @@
+//! The usual scene: WhatsApp's side and Supabase on this machine, a bot on an emulated box.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use testbed::bot::{DatabaseCopy, copy_database};
+use testbed::customers::Customer;
+use testbed::machine::{Disk, Files, HOST, Hardware, Init, Machine, Parts};
+use testbed::{Handset, Options, Supabase, WhatsApp};
+
+use super::qr_camera;
+
+/// Longest wait for anything that a bot on an emulated box should do; a passing test never waits
+/// that long.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Where the ledger lies on the box, and on the disk that is mounted as `/var/lib`.
+const LEDGER: &str = "bot-kjp/bot-kjp.db";
+
+/// Where the bot writes on a box without systemd and syslog.
+pub const LOG: &str = "/var/log/bot-kjp/bot-kjp.log";
+
+/// Where the pairing writes what it shows.
+const PAIRING: &str = "/run/pairing";
+
+/// What busybox' init does: all init scripts, as in a runlevel, and the tests' way in.
+const INITTAB: &str = "\
+::once:/etc/rc
+::respawn:/usr/local/sbin/box-shell
+::shutdown:/etc/init.d/bot-kjp stop
+::shutdown:/bin/umount /var/lib
+";
+const RC: &str = "#!/bin/sh
+for script in /etc/init.d/*; do
+    \"$script\" start
+done >/dev/console 2>&1
+";
+
+/// The users that a box has, and the bot's.
+const PASSWD: &str = "\
+root:x:0:0:root:/root:/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false
+bot-kjp:x:999:999::/var/lib/bot-kjp:/bin/false
+";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nbot-kjp:x:999:\n";
+
+/// The bot for the box: for aarch64, with the feature that lets it trust the test bed.
+pub fn bot() -> PathBuf {
+    let Some(bot) = std::env::var_os("BOT_KJP_BOX").map(PathBuf::from) else {
+        panic!(
+            "BOT_KJP_BOX is not set: run scripts/test, or build with `cross/build aarch64 --test-bed` and \
+             set it to the path of that binary"
+        );
+    };
+    assert!(bot.is_file(), "BOT_KJP_BOX={}: no such file", bot.display());
+    bot
+}
+
+/// The overlay as it lies in the repository.
+pub fn rootfs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs")
+}
+
+/// Everything but the machine, which the tests switch on and off.
+pub struct Scene {
+    pub server: WhatsApp,
+    pub supabase: Supabase,
+    /// The phone that the bot is linked to.
+    pub operator: Handset,
+    pub parts: Parts,
+    pub disk: Disk,
+    folder: TempDir,
+}
+
+impl Scene {
+    /// A box with busybox' init and an empty disk, on which nothing ran yet.
+    pub fn with_busybox() -> Self {
+        let parts = Parts::find().expect("parts of a box");
+        let disk = Disk::empty().expect("a disk");
+        let scene = Self::on(parts, disk);
+        scene.pack(&scene.files()).expect("the first file system is packed");
+        scene
+    }
+
+    pub fn on(parts: Parts, disk: Disk) -> Self {
+        let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+        let supabase = Supabase::start().expect("Supabase starts");
+        supabase.apply(bot_kjp::supabase::SCHEMA).expect("the schema applies");
+        let operator = server.phone("Operator").expect("a phone");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { server, supabase, operator, parts, disk, folder }
+    }
+
+    /// The bot's configuration as an operator would write it, for this scene.
+    pub fn config(&self) -> String {
+        format!(
+            "[whatsapp]\nurl = \"ws://{HOST}:{}/ws/chat\"\n\n[network]\ndns = [\"system\"]\n\n\
+             [connection]\nattempts_per_hour = 3600\nbackoff = [\"1s\"]\n\n\
+             [outbox]\nper_chat_per_second = 100\ntotal_per_second = 100\n\n\
+             [supabase]\nurl = \"http://{HOST}:{}\"\ninterval = \"100ms\"\n",
+            self.server.address().port(),
+            self.supabase.port(),
+        )
+    }
+
+    /// What stands in `/etc/default/bot-kjp`.
+    pub fn secrets(&self) -> String {
+        format!("SUPABASE_SECRET_KEY={}\n", self.supabase.secret_key())
+    }
+
+    fn files(&self) -> Files {
+        let files = Files::new().expect("a temporary folder");
+        let written: anyhow::Result<()> = (|| {
+            files.copy_tree(&rootfs())?;
+            files.copy(&bot(), "/usr/local/bin/bot-kjp", 0o755)?;
+            files.write("/etc/bot-kjp/config.toml", self.config(), 0o644)?;
+            files.write("/etc/default/bot-kjp", self.secrets(), 0o600)?;
+            files.write("/etc/inittab", INITTAB, 0o644)?;
+            files.write("/etc/rc", RC, 0o755)?;
+            files.write("/etc/passwd", PASSWD, 0o644)?;
+            files.write("/etc/group", GROUP, 0o644)
+        })();
+        written.expect("the files of the box");
+        files
+    }
+
+    fn pack(&self, files: &Files) -> anyhow::Result<()> {
+        files.first_file_system(&self.parts, &self.first())
+    }
+
+    fn first(&self) -> PathBuf {
+        self.folder.path().join("first.cpio")
+    }
+
+    /// Switches the box on, with busybox' init.
+    pub fn switch_on(&self) -> Machine {
+        let (parts, first) = (&self.parts, &self.first());
+        let (init, disk) = (Init::Busybox, &self.disk);
+        let hardware =
+            Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock: None };
+        Machine::start(&hardware).expect("the box is switched on")
+    }
+
+    /// Links the bot with the operator's phone, as an operator does who has logged in on the box.
+    pub fn pair(&self, machine: &Machine) {
+        let print = |command: &str| machine.print(command).expect("the box answers");
+        let runs = || machine.run("/etc/init.d/bot-kjp status").expect("the box answers").code == 0;
+        until("the service to run", || runs().then_some(()));
+        print(&format!("/usr/local/bin/bot-kjp pair >{PAIRING} 2>&1 & echo $! >{PAIRING}.pid"));
+        let screen = || print(&format!("cat {PAIRING}"));
+        let code = || {
+            let lines: Vec<String> = screen().lines().map(str::to_owned).collect();
+            qr_camera::read(&lines)
+        };
+        let text = until_or_say(screen, code);
+        self.operator.scan_qr(&text).expect("the phone accepts the QR code");
+        until("the end of the pairing", || {
+            let runs = machine.run(&format!("kill -0 $(cat {PAIRING}.pid)")).expect("the box answers");
+            (runs.code != 0).then_some(())
+        });
+        let said = screen();
+        assert!(said.contains("Berhasil: bot sudah tertaut"), "{said}");
+        self.wait_online();
+    }
+
+    pub fn wait_online(&self) {
+        self.server.wait_online(self.operator.number(), DEADLINE).expect("the bot comes online");
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.server.wait_online(self.operator.number(), Duration::ZERO).is_ok()
+    }
+
+    /// Waits until the server has noticed that the bot is gone: its next life must not be taken for
+    /// online by the socket of this one.
+    pub fn wait_offline(&self) {
+        until("the server to notice that the bot is gone", || {
+            self.operator.companions_online().is_empty().then_some(())
+        });
+    }
+
+    /// The `n`th invented customer with a phone of their own.
+    pub fn customer(&self, n: usize) -> (Customer, Handset) {
+        let customer = Customer::invented(n);
+        let phone = self.server.phone(customer.name()).expect("a phone");
+        (customer, phone)
+    }
+
+    /// Sends a message and waits for one more answer on the phone.
+    pub fn ask(&self, phone: &Handset, text: &str) -> String {
+        let before = phone.shown().len();
+        phone.send_text(self.operator.number(), text).expect("the message is sent");
+        until(&format!("the answer to {text:?}"), || {
+            phone.shown().get(before).map(|message| message.text.clone())
+        })
+    }
+
+    /// The ledger as the next boot will find it on the disk of a box that is off: journal replayed,
+    /// file system sound, `quick_check` passed. `None` when there is none yet.
+    pub fn ledger(&self) -> Option<DatabaseCopy> {
+        let disk = self.disk.snapshot().expect("the disk is copied");
+        disk.recover().expect("the file system is sound");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let database = folder.path().join("bot-kjp.db");
+        if !disk.read(LEDGER, &database).expect("the disk is readable") {
+            return None;
+        }
+        disk.read(&format!("{LEDGER}-wal"), &folder.path().join("bot-kjp.db-wal")).expect("readable");
+        Some(copy_database(&database).expect("the database is sound"))
+    }
+
+    /// Waits until a query of PostgreSQL answers `expected` in its first column.
+    pub fn wait_for_rows(&self, sql: &str, expected: &str) {
+        until(&format!("{sql} to give {expected}"), || {
+            (self.supabase.query(sql).expect("the query runs")[0][0] == expected).then_some(())
+        });
+    }
+}
+
+/// Looks until there is something to find.
+pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    until_or_say(|| what.to_owned(), found)
+}
+
+/// The same, where what to say is only known when it was in vain.
+pub fn until_or_say<T>(what: impl Fn() -> String, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain: {}", what());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,239 @@
+//! Debian with systemd: the unit starts at boot, is watched, is not restarted for ever; new versions
+//! come over ssh, and bad ones go by themselves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use tempfile::TempDir;
+use testbed::machine::{Disk, Hardware, Init, Machine, Parts};
+
+use super::scene::{Scene, bot, until};
+
+/// sshd of the box.
+const SSH: u16 = 22;
+
+/// Starts that systemd makes before it gives a bot up: `StartLimitBurst` of the unit.
+const STARTS: usize = 10;
+
+/// A minute of watchdog and 15 minutes until the next try are the unit's; nobody waits for them here.
+const QUICKER: &str = "[Service]\nWatchdogSec=20\nRestartSec=1\n";
+const QUICKER_RETRY: &str = "[Timer]\nOnActiveSec=\nOnActiveSec=25\n";
+
+/// Stalls the bot while it exists; systemd clears the folder when it ends the bot.
+const STALL: &str = "/run/bot-kjp/stall";
+
+/// The box, and how it is reached by ssh.
+struct Server {
+    scene: Scene,
+    machine: Machine,
+    folder: TempDir,
+}
+
+impl Server {
+    fn new() -> Self {
+        let parts = Parts::find().expect("parts of a box");
+        let disk = Disk::debian(&parts).expect("a disk");
+        let scene = Scene::on(parts, disk);
+        let machine = switch_on(&scene);
+        Self { scene, machine, folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn print(&self, command: &str) -> String {
+        self.machine.print(command).expect("the box answers").trim().to_owned()
+    }
+
+    /// A property of the unit.
+    fn property(&self, name: &str) -> String {
+        self.print(&format!("systemctl show --value -p {name} bot-kjp"))
+    }
+
+    fn wait_for(&self, name: &str, value: &str) {
+        until(&format!("{name}={value} of the unit"), || (self.property(name) == value).then_some(()));
+    }
+
+    fn journal(&self) -> String {
+        self.journal_of("bot-kjp")
+    }
+
+    fn journal_of(&self, unit: &str) -> String {
+        self.print(&format!("journalctl -u {unit} -o cat --no-pager"))
+    }
+
+    /// ssh's settings, as somebody who looks after boxes has them in `~/.ssh/config`.
+    fn ssh_config(&self) -> PathBuf {
+        let file = self.folder.path().join("ssh_config");
+        let config = format!(
+            "Host box\n  HostName 127.0.0.1\n  Port {}\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
+             StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n",
+            self.machine.port(SSH),
+            self.scene.parts.ssh_key().display(),
+        );
+        fs::write(&file, config).expect("written");
+        file
+    }
+
+    /// Runs `scripts/deploy` against the box, as if `cross/build` had just made `binary`; returns
+    /// whether it succeeded and what it said.
+    fn deploy(&self, binary: &Path) -> (bool, String) {
+        let copy = |from: &Path, folder: &str, name: &str| {
+            let folder = self.folder.path().join(folder);
+            fs::create_dir_all(&folder).expect("a folder");
+            fs::copy(from, folder.join(name)).expect("copied");
+            folder.join(name)
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/deploy");
+        let script = copy(&script, "scripts", "deploy");
+        copy(binary, "dist", "bot-kjp");
+        let begun = Instant::now();
+        let mut deploy = Command::new(script);
+        deploy.arg("-F").arg(self.ssh_config()).arg("root@box").stdin(Stdio::null());
+        let output = deploy.output().expect("scripts/deploy runs");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        println!("---- deploy {}: {} after {:?}\n{said}", binary.display(), output.status, begun.elapsed());
+        (output.status.success(), said)
+    }
+
+    /// A bot in which a text is another one, of the same length.
+    fn changed(&self, name: &str, from: &str, to: &str) -> PathBuf {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = fs::read(bot()).expect("the bot");
+        let places: Vec<usize> =
+            (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from.as_bytes())).collect();
+        assert!(!places.is_empty(), "the bot has {from:?} in it");
+        for at in places {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        }
+        let file = self.folder.path().join(name);
+        fs::write(&file, bytes).expect("written");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&file, executable).expect("executable");
+        file
+    }
+
+    /// Everything of the bot on the box that a deployment could change.
+    fn installed(&self) -> String {
+        self.print(
+            "find /usr/local/bin/bot-kjp* /usr/local/lib/bot-kjp /etc/bot-kjp /etc/default/bot-kjp \
+             /etc/init.d/bot-kjp /etc/systemd /usr/local/lib/systemd /usr/share/doc/bot-kjp \
+             -name '.*' -prune -o -type f -printf '%p %m %U %G ' -exec sha256sum {} + | sort",
+        )
+    }
+}
+
+fn switch_on(scene: &Scene) -> Machine {
+    let (parts, disk, first) = (&scene.parts, &scene.disk, &scene.parts.first());
+    let hardware = Hardware {
+        parts,
+        init: Init::Systemd,
+        first,
+        disk,
+        ports: &[SSH],
+        counts_instructions: false,
+        clock: None,
+    };
+    let machine = Machine::start(&hardware).expect("the box is switched on");
+    machine.wait_booted().expect("the box boots");
+    machine
+}
+
+#[test]
+fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
+    let server = Server::new();
+    let scene = &server.scene;
+    // What the operator wrote before is theirs.
+    server.print("mkdir -p /etc/bot-kjp /etc/default");
+    server.machine.write("/etc/bot-kjp/config.toml", scene.config().as_bytes(), 0o644).expect("written");
+    let secrets = format!("{}BOT_KJP_TEST_STALL={STALL}\n", scene.secrets());
+    server.machine.write("/etc/default/bot-kjp", secrets.as_bytes(), 0o600).expect("written");
+    until("sshd", || (server.machine.run("systemctl is-active ssh").ok()?.code == 0).then_some(()));
+
+    // A first deployment: enabled, up, and it says how to go on.
+    let (well, said) = server.deploy(&bot());
+    assert!(well, "{said}");
+    assert_eq!(server.property("ActiveState"), "active", "{}", server.journal());
+    assert_eq!(server.property("UnitFileState"), "enabled");
+    assert_eq!(server.print("cat /etc/bot-kjp/config.toml"), scene.config().trim());
+    scene.pair(&server.machine);
+    let (ani, phone) = scene.customer(0);
+    scene.ask(&phone, "1");
+    scene.ask(&phone, "3");
+    let register = |n: usize| {
+        let answer = scene.ask(&phone, &ani.registration_text(n));
+        assert!(answer.contains("berhasil"), "{answer}");
+    };
+    register(0);
+    scene.wait_for_rows("SELECT count(*) FROM data_harian", "1");
+
+    // The same again changes nothing.
+    let (before, pid) = (server.installed(), server.property("MainPID"));
+    let (well, said) = server.deploy(&bot());
+    assert!(well, "{said}");
+    assert_eq!((server.installed(), server.property("MainPID")), (before.clone(), pid), "{said}");
+
+    // A version that dies at once, and one that never says that it is ready.
+    let dead = server.changed("dead", "bot-kjp.db", "bot/kjp.db");
+    let mute = server.changed("mute", "NOTIFY_SOCKET", "NOTIFY_NOBODY");
+    for (n, bad) in [(1, dead.as_path()), (2, &mute)] {
+        let (well, said) = server.deploy(bad);
+        assert!(!well, "a bad version is no success:\n{said}");
+        assert_eq!(server.installed(), before, "the old one is back:\n{said}");
+        server.wait_for("ActiveState", "active");
+        scene.wait_online();
+        register(n);
+    }
+
+    // A stalled executor pings no more: systemd ends it and starts another.
+    server.print("mkdir -p /etc/systemd/system/bot-kjp.service.d /etc/systemd/system/bot-kjp-retry.timer.d");
+    let drop_in = |unit: &str, text: &str| {
+        let path = format!("/etc/systemd/system/{unit}.d/quicker.conf");
+        server.machine.write(&path, text.as_bytes(), 0o644).expect("written");
+    };
+    drop_in("bot-kjp.service", QUICKER);
+    drop_in("bot-kjp-retry.timer", QUICKER_RETRY);
+    server.print("systemctl daemon-reload; systemctl restart bot-kjp");
+    let stalled = server.property("MainPID");
+    scene.wait_online();
+    server.print(&format!("touch {STALL}"));
+    until("systemd to end the stalled bot", || (server.property("MainPID") != stalled).then_some(()));
+    assert!(server.journal().contains("Watchdog timeout"), "{}", server.journal());
+    server.wait_for("ActiveState", "active");
+    assert_eq!(server.property("NRestarts"), "1");
+    scene.wait_online();
+    register(3);
+
+    // A bot that dies at every start: ten starts, then it has visibly failed and is tried seldom.
+    server.print("cp -p /usr/local/bin/bot-kjp /root/good; cp /bin/false /usr/local/bin/bot-kjp.new");
+    server.print("mv /usr/local/bin/bot-kjp.new /usr/local/bin/bot-kjp; kill -9 $(systemctl show --value -p MainPID bot-kjp)");
+    server.wait_for("ActiveState", "failed");
+    let journal = server.journal();
+    assert!(journal.contains("Start request repeated too quickly"), "{journal}");
+    let starts = journal.matches("status=1/FAILURE").count();
+    assert!((2..=STARTS).contains(&starts), "{starts} starts:\n{journal}");
+    assert_eq!(server.print("systemctl is-active bot-kjp-retry.timer"), "active");
+    // One try, which fails as well and is not followed by others, and so on.
+    until("two tries by the timer", || {
+        let tries = server.journal_of("bot-kjp-retry").matches("tried again now").count();
+        (tries >= 2).then_some(())
+    });
+    server.print("mv /root/good /usr/local/bin/bot-kjp");
+    server.wait_for("ActiveState", "active");
+    scene.wait_online();
+    register(4);
+
+    // Enabled means: switched on, it serves.
+    let Server { scene, machine, .. } = server;
+    machine.shut_down().expect("the box shuts down");
+    scene.wait_offline();
+    let machine = switch_on(&scene);
+    scene.wait_online();
+    println!("served {:?} after it was switched on", machine.uptime());
+    let list = scene.ask(&phone, "2");
+    for n in 0..5 {
+        assert!(list.contains(&ani.person(n).nama), "{list}");
+    }
+    assert_eq!(phone.failed_decryptions(), 0);
+    scene.wait_for_rows("SELECT count(*) FROM data_harian", "5");
+}
