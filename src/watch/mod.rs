@@ -355,11 +355,11 @@ impl Watch {
             .await;
         if let Err(error) = written {
             let error = error.to_string();
-            let mut state = self.state();
-            if state.failed != error {
+            // Given back before the hooks ask for it.
+            let known = std::mem::replace(&mut self.state().failed, error.clone());
+            if known != error {
                 log::error!("watch: alerts could not be written down, tried again: {error}");
             }
-            state.failed = error;
             // Whoever can be told without the disk is told when the disk is what is wrong.
             return self.tell_hooks(&messages, unix, true);
         }
