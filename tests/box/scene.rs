@@ -32,6 +32,7 @@ const INITTAB: &str = "\
 ::shutdown:/bin/umount /var/lib
 ";
 const RC: &str = "#!/bin/sh
+syslogd -O /dev/ttyAMA0
 for script in /etc/init.d/*; do
     \"$script\" start
 done >/dev/console 2>&1
