@@ -11,17 +11,21 @@ use crate::bell::Bell;
 use crate::cli::terminal::{Farewell, Terminal};
 use crate::clock;
 use crate::config::{Config, Network};
+use crate::disk_space::DiskSpace;
 use crate::executor::{self, Executor};
-use crate::ledger::process_start::{self, Start};
+use crate::ledger::process_start::{self, Beginning, Start};
 use crate::ledger::{self, Database, LedgerError, OpenError};
+use crate::logging;
 use crate::net::resolver::{self, Resolver};
 use crate::net::tls::TlsError;
 use crate::net::{Link, http, tls};
 use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::service_manager::{self, SupervisorGone};
+use crate::service_result;
 use crate::supabase::client::{Client, ClientError};
 use crate::supabase::sync::{self, Sync, SyncStatus};
+use crate::trusted_clock;
 use crate::watch::{self, Watch};
 use crate::whatsapp::activity::Activity;
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
@@ -44,6 +48,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How soon the next round follows when there were some: each removes a bounded number.
 const PRUNE_SOON: Duration = Duration::from_secs(10);
+
+/// How long the log may keep to itself how often something was repeated.
+const COUNT_REPEATS: Duration = Duration::from_secs(10 * 60);
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +110,8 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let endpoint = Endpoint::parse(&settings.whatsapp.url)?;
     let tls = tls::client_config(settings.network.ca_file.as_deref())?;
     // What the certificates of today are judged by, should the box have forgotten the time.
-    if let Some(latest) = database.read(ledger::inbound::latest).unwrap_or_default() {
-        tls::know_time(latest);
+    if let Some(latest) = database.read(ledger::known_time::load).unwrap_or_default() {
+        trusted_clock::remember(latest);
     }
     let resolver = Resolver::new(executor, names(&settings.network), &tls, database.clone());
     let agent = http::agent(&resolver, &tls);
@@ -117,9 +124,11 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone(), activity.clone());
     let waiting = deliveries.clone();
 
+    let disk_space = DiskSpace::new(settings.data.folder.clone(), (&settings.disk).into());
     let reception = Reception {
         database: database.clone(),
         inbox: deliveries,
+        disk_space: disk_space.clone(),
         outbox_bell: outbox_bell.clone(),
         sync_bell: sync_bell.clone(),
     };
@@ -153,25 +162,27 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         };
         executor.spawn(sync::run(sync)).detach();
     }
-    executor.spawn(prune(database.clone(), store.clone())).detach();
+    executor.spawn(count_repeats()).detach();
+    executor.spawn(keep_house(database.clone(), store.clone(), settings.data.keep_days)).detach();
+    executor.spawn(database.clone().close_what_is_open()).detach();
 
     // From here on nothing fails before the bot is up: what ends without a word is a crash.
     let start = if serving { begun(&database).await } else { None };
     if serving {
-        let (standing, told, rungs) = (connection.clone(), connection.clone(), resolver.clone());
+        let (standing, rungs) = (connection.clone(), resolver.clone());
         let watch = Watch::new(watch::Parts {
             database: database.clone(),
-            data_folder: settings.data.folder.clone(),
+            disk_space,
             sources: watch::Sources {
                 whatsapp: Arc::new(move || standing.standing()),
                 dns: Arc::new(move || rungs.health()),
                 supabase: sync_status,
                 inbox: Arc::new(move || waiting.len()),
-                clock_behind: Arc::new(move || told.clock_behind()),
+                server_time: Arc::new(trusted_clock::told),
             },
             outbox_bell,
             agent: agent.clone(),
-            settings: watch::Settings::of(settings),
+            settings: watch::Settings::of(settings, start.map(|start| start.cause)),
         });
         let told = watch.clone();
         executor.spawn(watch.run(executor)).detach();
@@ -212,7 +223,13 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     connection.stop().await;
     if let Some(start) = start {
         let how = ended.as_ref().map_or_else(|_| "connection", |_| process_start::STOPPED);
-        if let Err(error) = database.write(|tx| process_start::end(tx, start, how)).await {
+        let written = database.write(|tx| {
+            if let Some(time) = trusted_clock::told() {
+                ledger::known_time::save(tx, time)?;
+            }
+            process_start::end(tx, start, how)
+        });
+        if let Err(error) = written.await {
             log::error!("app: how the process ends was not written down: {error}");
         }
     }
@@ -235,11 +252,24 @@ pub(crate) fn names(network: &Network) -> resolver::Options {
     }
 }
 
-/// Writes down that the process starts. Without that the bot serves all the same.
+/// The kernel's id of this boot: another one after every restart of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Writes down that the process starts, and why that was needed. Without that the bot serves all the
+/// same.
 async fn begun(database: &Database) -> Option<Start> {
-    let now = clock::unix_seconds();
-    match database.write(|tx| process_start::begin(tx, now)).await {
-        Ok(start) => Some(start),
+    let boot = std::fs::read_to_string(BOOT_ID).ok();
+    let beginning = Beginning {
+        at: trusted_clock::now(),
+        boot: boot.as_deref().map(str::trim),
+        version: env!("CARGO_PKG_VERSION"),
+        verdict: service_result::take(),
+    };
+    match database.write(|tx| process_start::begin(tx, &beginning)).await {
+        Ok(start) => {
+            log::info!("app: started (before: {})", start.cause.code());
+            Some(start)
+        }
         Err(error) => {
             log::error!("app: the start was not written down: {error}");
             None
@@ -260,19 +290,36 @@ async fn asked_to_stop(mut signals: Signals) -> Farewell {
     Farewell::Stopped
 }
 
-/// Forgets old rows, for ever.
-async fn prune(database: Database, store: SessionStore) {
+/// Lets the log say what was repeated, for ever.
+async fn count_repeats() {
     loop {
-        let now = clock::unix_seconds();
-        let pruned = database.write(|tx| ledger::prune(tx, now)).await.unwrap_or_else(|error| {
-            log::error!("app: old rows were not removed from the ledger: {error}");
+        clock::sleep(COUNT_REPEATS).await;
+        logging::end();
+    }
+}
+
+/// Forgets old rows and remembers the time, for ever.
+async fn keep_house(database: Database, store: SessionStore, keep_days: u32) {
+    loop {
+        let pruned = prune(&database, &store, keep_days).await.unwrap_or_else(|error| {
+            log::error!("app: old rows were not removed: {error}");
             0
         });
-        if let Err(error) = store.prune(now).await {
-            log::error!("app: old rows were not removed from the session: {error}");
+        if let Some(time) = trusted_clock::told()
+            && let Err(error) = database.write(|tx| ledger::known_time::save(tx, time)).await
+        {
+            log::error!("app: the time was not written down: {error}");
         }
         clock::sleep(if pruned > 0 { PRUNE_SOON } else { PRUNE_EVERY }).await;
     }
+}
+
+async fn prune(database: &Database, store: &SessionStore, keep_days: u32) -> Result<usize, SessionError> {
+    let Some(now) = database.read(|conn| ledger::judged_by(conn, trusted_clock::now()))? else {
+        return Ok(0);
+    };
+    let rows = database.write(|tx| ledger::prune(tx, now, keep_days)).await?;
+    Ok(rows + store.prune(now).await?)
 }
 
 /// Randomness for delays: failure to get any only makes the delay less random.

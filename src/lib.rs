@@ -23,7 +23,7 @@
 //!
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
-//! | [`cli`] | command line, terminal, exit codes | everything |
+//! | [`cli`] | command line, terminal, exit codes, [`cli::install`] | everything |
 //! | [`config`] | one TOML file and the environment | – |
 //! | [`app`] | builds the rooms, owns the executor, starts and stops in order | everything |
 //! | [`registration`] | pure: text → people → verdicts | nothing below |
@@ -33,7 +33,10 @@
 //! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
 //! | [`net`] | names by a ladder of ways ([`net::resolver`]), dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
+//! | [`disk_space`], [`trusted_clock`], [`service_result`] | what the machine is asked: room on the disk, a time to believe, why the process before ended | – |
+//! | [`logging`] | stderr and a bounded file: masked, repetitions counted | – |
 //! | [`watch`] | what is wrong and who is told: status page, metrics, alerts | reads all, changes nothing |
+//! | [`service_manager`] | what systemd, or our own supervisor, hears and wants | – |
 //!
 //! Never: `registration` or `desk` touching I/O, clocks or randomness; `ledger` knowing WhatsApp;
 //! `net` knowing KJP; two owners of one table.
@@ -49,14 +52,21 @@
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
+//! * *decided that the disk has no room for registrations?* [`disk_space::Limits`]; what is answered then,
+//!   in [`reception`].
+//! * *decided which time it is?* [`trusted_clock`]; the day of a registration, [`desk::step`].
 //! * *looked at when somebody asks what to repair?* [`cli::doctor`]: findings as data, words apart.
+//! * *what lies on the box?* `rootfs/`, carried by the program and installed by [`cli::install`].
+//! * *decided when a bot that ended is started again?* Outside of it: the unit and
+//!   `usr/local/lib/bot-kjp/retry` for systemd, `usr/local/lib/bot-kjp/supervise` elsewhere.
 //!
 //! # Threads and memory
 //!
 //! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
 //! blocking HTTP and heavy key generation borrow a third that exists only while it works
-//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why; so have
-//! the tables, except what Signal must remember of each person ([`whatsapp::session_store`]).
+//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why. Every table is
+//! bounded by age or by number (`tests/growth.rs` lives through years of it), except for registrations
+//! that Supabase does not have: those stay until it does.
 
 pub mod app;
 pub mod bell;
@@ -64,6 +74,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod desk;
+pub mod disk_space;
 pub mod executor;
 pub mod ledger;
 pub mod logging;
@@ -72,7 +83,9 @@ pub mod personal;
 pub mod reception;
 pub mod registration;
 pub mod service_manager;
+pub mod service_result;
 pub mod supabase;
+pub mod trusted_clock;
 pub mod watch;
 pub mod whatsapp;
 pub mod worker;

@@ -8,7 +8,6 @@ use bot_kjp::app::{self, AppError, Purpose};
 use bot_kjp::cli::exit_code::ExitCode as Code;
 use bot_kjp::cli::{Surroundings, Task, execute, pair, wording};
 use bot_kjp::config::environment_file::{self, EnvironmentFile};
-use bot_kjp::ledger::OpenError;
 use bot_kjp::{logging, supabase};
 
 fn main() -> ExitCode {
@@ -29,7 +28,7 @@ fn start(task: Task) -> Code {
         Task::Run(config) => (config, Purpose::Serve),
         Task::Pair(config, phone) => (config, Purpose::Pair { phone }),
     };
-    logging::start(config.settings.log.level);
+    logging::start(&config.settings.log);
     if let Purpose::Pair { .. } = purpose {
         match pair::as_owner(&config.settings.data.folder) {
             Ok(None) => {}
@@ -40,7 +39,9 @@ fn start(task: Task) -> Code {
     for warning in &config.warnings {
         log::warn!("config: {warning}");
     }
-    match app::run(&config, purpose) {
+    let ended = app::run(&config, purpose);
+    logging::end();
+    match ended {
         Ok(farewell) => {
             // Nobody may be listening any more.
             let _ = writeln!(stdout(), "{}", farewell.sentence());
@@ -61,15 +62,7 @@ fn failed(error: &dyn std::fmt::Display, code: Code) -> Code {
 /// What an error means for whoever started the bot.
 fn exit_code(error: &AppError) -> Code {
     match error {
-        AppError::Ledger(error) => match error {
-            OpenError::FolderMissing(_) => Code::Missing,
-            OpenError::NotAccessible { cause, .. } => Code::of_io(cause),
-            OpenError::InUse(_) => Code::Temporary,
-            OpenError::Damaged { .. } | OpenError::Foreign(_) | OpenError::Newer { .. } => {
-                Code::DamagedDatabase
-            }
-            OpenError::Sqlite { .. } => Code::InputOutput,
-        },
+        AppError::Ledger(error) => Code::of_ledger(error),
         AppError::Session(_) => Code::DamagedDatabase,
         AppError::Endpoint(_) | AppError::Tls(_) | AppError::Supabase(_) => Code::Configuration,
         AppError::Supervisor(_) => Code::Temporary,

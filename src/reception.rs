@@ -11,6 +11,7 @@ use rusqlite::Connection;
 
 use crate::bell::Bell;
 use crate::desk::{self, Action, Registered, Reply, State, Submission};
+use crate::disk_space::DiskSpace;
 use crate::ledger::registration::{NewRegistration, Sender};
 use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
 use crate::whatsapp::inbox::{Delivery, Incoming};
@@ -24,6 +25,7 @@ const MAX_MESSAGES_PER_COMMIT: usize = 512;
 pub struct Reception {
     pub database: Database,
     pub inbox: Receiver<Delivery>,
+    pub disk_space: DiskSpace,
     /// Rung when replies were committed.
     pub outbox_bell: Bell,
     /// Rung when registrations were committed.
@@ -47,10 +49,12 @@ impl Reception {
 
     async fn receive_together(&self, deliveries: Vec<Delivery>) {
         let together = self.database.write_patiently("messages", |tx| {
+            // A call of microseconds, asked again at every try: there may be room by then.
+            let (_, room) = self.disk_space.look();
             deliveries
                 .iter()
                 .flat_map(|delivery| &delivery.messages)
-                .try_for_each(|message| receive(tx, message))
+                .try_for_each(|message| receive(tx, message, room))
         });
         if let Err(error) = together.await {
             log::error!(
@@ -62,7 +66,9 @@ impl Reception {
             for delivery in deliveries {
                 let mut outcome = Ok(());
                 for message in &delivery.messages {
-                    let alone = self.database.write_patiently("a message", |tx| receive(tx, message));
+                    let alone = self
+                        .database
+                        .write_patiently("a message", |tx| receive(tx, message, self.disk_space.look().1));
                     if let Err(error) = alone.await {
                         log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
                         outcome = Err(error);
@@ -81,8 +87,10 @@ impl Reception {
 }
 
 /// Everything that one message does to the ledger. A message that was received before does
-/// nothing: (chat, sender, id) decides.
-fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
+/// nothing: (chat, sender, id) decides. Without `room` on the disk nobody is registered, and whoever
+/// wanted to be is told so by the one reply; if there is not even room for that, the write fails and
+/// the message stays with WhatsApp.
+fn receive(tx: &Connection, incoming: &Incoming, room: bool) -> Result<(), LedgerError> {
     let Incoming { chat, from, sender, message_id, .. } = incoming;
     let message = &incoming.message;
     if !inbound::remember(tx, chat, from, message_id, message.at)? {
@@ -101,6 +109,7 @@ fn receive(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
         Action::Ignore => return Ok(()),
         Action::Reply(reply) => reply,
         Action::ListToday { day } => desk::conclude_list(today(tx, sender, day)?),
+        Action::Register(_) if !room => Reply::NoRoom,
         Action::Register(submission) => register(tx, incoming, &submission)?,
     };
     outbox::enqueue(

@@ -24,6 +24,8 @@ pub enum Command {
     Status { json: bool },
     /// Look at everything that the bot needs and say what to repair.
     Doctor,
+    /// Put a damaged database aside, so that the bot can start with a new one.
+    SetAside,
     /// Validate the configuration and show it.
     Check,
     /// Print the SQL that Supabase needs.
@@ -83,8 +85,8 @@ fn meant(nearest: &Option<&'static str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-const COMMANDS: [&str; 9] =
-    ["run", "pair", "status", "doctor", "check", "schema", "example", "install", "uninstall"];
+const COMMANDS: [&str; 10] =
+    ["run", "pair", "status", "doctor", "set-aside", "check", "schema", "example", "install", "uninstall"];
 const OPTIONS: [&str; 9] =
     ["--config", "--data", "--phone", "--json", "--root", "--no-start", "--purge", "--help", "--version"];
 
@@ -195,6 +197,7 @@ fn named_command(word: &str) -> Result<Command, UsageError> {
         "pair" => Ok(Command::Pair { phone: None }),
         "status" => Ok(Command::Status { json: false }),
         "doctor" => Ok(Command::Doctor),
+        "set-aside" => Ok(Command::SetAside),
         "check" => Ok(Command::Check),
         "schema" => Ok(Command::Schema),
         "example" => Ok(Command::Example),
@@ -240,6 +243,8 @@ Commands:
             --json  print the state as JSON
   doctor    check disk, clock, DNS, WhatsApp and Supabase now and say what to repair (in
             Indonesian); takes up to 30 s, changes nothing, also while the bot runs
+  set-aside move a damaged database into a folder beside it, so that the bot can start anew;
+            deletes nothing, and leaves a sound one alone
   check     validate the configuration and print what is in force; opens nothing else
   schema    print the SQL to run once in the Supabase project
   example   print an annotated configuration file (in Indonesian)
@@ -291,6 +296,7 @@ mod tests {
         assert_eq!(command("status"), Command::Status { json: false });
         assert_eq!(command("status --json"), Command::Status { json: true });
         assert_eq!(command("doctor"), Command::Doctor);
+        assert_eq!(command("set-aside"), Command::SetAside);
         assert_eq!(command("check"), Command::Check);
         assert_eq!(command("schema"), Command::Schema);
         assert_eq!(command("example"), Command::Example);

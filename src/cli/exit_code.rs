@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::config::ConfigError;
+use crate::ledger::OpenError;
 
 /// Exit codes; those from 64 on have their meaning from BSD's `sysexits.h`. The service must not
 /// be started again after 64, 65, 66, 77 and 78: a person has to change something first.
@@ -80,6 +81,21 @@ impl ExitCode {
                 Self::CannotCreate
             }
             _ => Self::InputOutput,
+        }
+    }
+
+    /// The code for a database that cannot be opened.
+    pub fn of_ledger(error: &OpenError) -> Self {
+        match error {
+            OpenError::FolderMissing(_) => Self::Missing,
+            OpenError::NotAccessible { cause, .. } => Self::of_io(cause),
+            OpenError::FolderOpenToOthers { .. } => Self::NotPermitted,
+            OpenError::ReadOnly(_) | OpenError::NoSpace(_) => Self::CannotCreate,
+            OpenError::InUse(_) => Self::Temporary,
+            OpenError::Damaged { .. } | OpenError::Foreign(_) | OpenError::Newer { .. } => {
+                Self::DamagedDatabase
+            }
+            OpenError::Sqlite { .. } => Self::InputOutput,
         }
     }
 

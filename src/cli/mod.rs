@@ -21,8 +21,11 @@ use install::InstallError;
 
 use status::Status;
 
+use crate::app;
 use crate::config::{self, Config, ConfigError, Overrides};
+use crate::ledger::set_aside::{SetAsideError, set_aside};
 use crate::personal::PhoneNumber;
+use crate::trusted_clock;
 
 /// What is left to do once the command line and the configuration are understood.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ pub fn execute(
                 Err(error) => surroundings.fail(&error, ExitCode::of_config(&error)),
             };
         }
+        Command::SetAside => return surroundings.set_aside(&overrides),
         Command::Run | Command::Check => {
             let config = match Config::load(&overrides, surroundings.variable) {
                 Ok(config) => config,
@@ -179,6 +183,25 @@ impl Surroundings<'_> {
         }
     }
 
+    fn set_aside(&mut self, overrides: &Overrides) -> ExitCode {
+        let variable = self.variable;
+        let config = match Config::load(overrides, &|name| without_secrets(name, variable)) {
+            Ok(config) => config,
+            Err(error) => return self.fail(&error, ExitCode::of_config(&error)),
+        };
+        let file = config.settings.data.folder.join(app::LEDGER_FILE);
+        match set_aside(&file, trusted_clock::now()) {
+            Ok(aside) => self.print(&wording::set_aside(aside.as_deref())),
+            Err(error) => {
+                let code = match &error {
+                    SetAsideError::Open(error) => ExitCode::of_ledger(error),
+                    SetAsideError::Move { cause, .. } => ExitCode::of_io(cause),
+                };
+                self.fail(&error, code)
+            }
+        }
+    }
+
     fn print(&mut self, text: &str) -> ExitCode {
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
         match written {
@@ -266,7 +289,12 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let file = file.display();
         assert_eq!(answer(&format!("--data /from/option --config {file}")).0, ExitCode::Stopped);
-        assert_eq!(answer(&format!("pair -p 080000000001 -c {file}")).0, ExitCode::Temporary);
+        let pair = format!("pair -p 080000000001 -c {file}");
+        assert_eq!(answer(&pair).0, ExitCode::Temporary);
+        // Supabase's key is the service's affair.
+        std::fs::write(folder.path().join("empty.toml"), "supabase.url = \"https://x.supabase.co\"").unwrap();
+        assert_eq!(answer(&pair).0, ExitCode::Temporary);
+        assert_eq!(answer(&format!("--data /from/option -c {file}")).0, ExitCode::Configuration);
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
     }
     let program = std::env::current_exe().map_err(|error| Failure::new("this program", error))?;
     let manager = Manager::here();
-    let paused = service_installed() && manager.standing_here() != Standing::Stopped;
+    let installed = service_installed();
+    let paused = installed && manager.standing_here() != Standing::Stopped;
     // From here on whoever closes the terminal ends the child only: the service has to come back.
     let _signals = Signals::new([Signal::Int, Signal::Hup, Signal::Term])
         .map_err(|error| Failure::new("signals", error))?;
@@ -50,6 +51,9 @@ pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
         }
     }
     let ended = ended?;
+    if installed && !paused && ended.success() {
+        say(&wording::service_still_stopped(manager));
+    }
     // A child that was killed, as by Ctrl-C before it was up, has nothing to say.
     let code = ExitCode::ALL.into_iter().find(|code| Some(i32::from(*code as u8)) == ended.code());
     Ok(Some(code.unwrap_or(ExitCode::Temporary)))

@@ -1,6 +1,7 @@
 //! Every Indonesian word that the terminal shows to the operator. What engineers read (`--help`,
 //! configuration errors, `check`) is English and lives beside the code that says it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::doctor::finding::{Check, Dns, Finding, NoReach, NotWritable, Said, Section};
@@ -477,6 +478,19 @@ pub fn doctor_summary(bad: usize, notes: usize) -> String {
     }
 }
 
+/// What became of the database; `None`: nothing, it is sound or not there.
+pub fn set_aside(folder: Option<&Path>) -> String {
+    match folder {
+        None => "Basis data tidak rusak; tidak ada yang diubah.\n".to_owned(),
+        Some(folder) => format!(
+            "Basis data yang rusak disisihkan ke folder:\n  {}\nJangan dihapus: pendaftaran di dalamnya \
+             mungkin masih bisa diselamatkan teknisi.\nBot sekarang mulai dari awal. Tautkan lagi: bot-kjp \
+             pair, lalu nyalakan layanannya.\n",
+            folder.display()
+        ),
+    }
+}
+
 /// One sentence for the operator when the program ends with `code`; the details, in English, stand
 /// above it. Nothing to say about a stop that was asked for.
 pub fn summary(code: ExitCode) -> Option<&'static str> {
@@ -485,9 +499,10 @@ pub fn summary(code: ExitCode) -> Option<&'static str> {
         ExitCode::Unhealthy => Some("Ada gangguan yang perlu dibantu. Lihat daftar di atas."),
         ExitCode::Unavailable => Some(NOT_RUNNING),
         ExitCode::Usage => Some("Perintah salah tulis. Lihat: bot-kjp --help"),
-        ExitCode::DamagedDatabase => {
-            Some("Basis data rusak. Jangan hapus apa pun; hubungi teknisi dan tunjukkan pesan di atas.")
-        }
+        ExitCode::DamagedDatabase => Some(
+            "Basis data rusak atau dari versi lain. Jangan hapus apa pun; hubungi teknisi dan tunjukkan \
+                 pesan di atas. Basis data yang rusak dapat disisihkan dengan: bot-kjp set-aside",
+        ),
         ExitCode::Missing => Some("Berkas atau folder tidak ditemukan. Periksa pesan di atas."),
         ExitCode::Bug => Some("Terjadi kesalahan pada program. Kirim pesan di atas kepada teknisi."),
         ExitCode::CannotCreate => Some(

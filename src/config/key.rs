@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::file::Reader;
 use super::rule::{
-    AbsolutePath, HookUrl, Ip, Level, List, ListenOn, Optional, Phone, PinnedHost, Rule, Server, Span, Text,
-    Url, WebVersion, Whole, Word,
+    AbsolutePath, HookUrl, Ip, Level, List, ListenOn, Optional, Phone, PinnedHost, Rule, Server, Size, Span,
+    Text, Url, WebVersion, Whole, Word,
 };
 use super::secret::SecretUrl;
 use crate::net::rung::Kind;
@@ -124,6 +124,21 @@ keys! {
         /// wins over it.
         #[penjelasan = "Folder basis data: sesi WhatsApp dan semua pendaftaran."]
         folder: PathBuf = Default("\"/var/lib/bot-kjp\""), AbsolutePath;
+        /// Days for which a registration stays on this box after Supabase has it; one that Supabase
+        /// does not have stays for ever.
+        #[penjelasan = "Lama (hari) pendaftaran disimpan di perangkat ini setelah masuk Supabase; yang belum masuk tidak pernah dihapus."]
+        keep_days: u32 = Default("35"), Whole { least: 2, most: 3650, unit: "days" };
+    }
+    /// The disk that holds the data folder.
+    disk: DiskLimits {
+        /// With less free space than this (or than a fifth of the disk, if that is less) the operator
+        /// is warned.
+        #[penjelasan = "Operator diperingatkan bila ruang kosong kurang dari ini (atau dari seperlima penyimpanan, bila itu lebih kecil)."]
+        warn_below: u64 = Default("\"200MB\""), Size { least: 10_000_000, most: 100_000_000_000 };
+        /// With less free space than this (or than a twentieth of the disk, if that is less) no
+        /// registrations are taken; everything else goes on.
+        #[penjelasan = "Pendaftaran ditolak dengan sopan bila ruang kosong kurang dari ini (atau dari seperdua puluh penyimpanan, bila itu lebih kecil)."]
+        stop_below: u64 = Default("\"20MB\""), Size { least: 5_000_000, most: 10_000_000_000 };
     }
     /// The connection to WhatsApp.
     whatsapp: WhatsApp {
@@ -259,5 +274,12 @@ keys! {
         /// How much is logged.
         #[penjelasan = "Banyaknya catatan (log) yang ditulis."]
         level: log::LevelFilter = Default("\"info\""), Level;
+        /// File that gets the log too, where nobody keeps what goes to stderr; not in `/var/log`, which
+        /// is in RAM on Armbian.
+        #[penjelasan = "Berkas log tambahan, misalnya bila tidak ada journald; jangan di /var/log (di Armbian hanya di RAM)."]
+        file: Option<PathBuf> = Unset("\"/var/lib/bot-kjp/bot-kjp.log\""), Optional(AbsolutePath);
+        /// Most that the file and the ones before it take together.
+        #[penjelasan = "Ukuran terbesar berkas log beserta yang lama."]
+        file_size: u64 = Default("\"5MB\""), Size { least: 100_000, most: 1_000_000_000 };
     }
 }

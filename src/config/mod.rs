@@ -23,7 +23,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use toml::de::DeValue;
 
-pub use key::{Alert, Connection, Data, Health, Inbox, Log, Network, Outbox, Settings, Supabase, WhatsApp};
+pub use key::{
+    Alert, Connection, Data, DiskLimits, Health, Inbox, Log, Network, Outbox, Settings, Supabase, WhatsApp,
+};
 pub use problem::{ConfigError, Problems};
 use problem::{Fault, Place, Problem};
 pub use reference::{example, markdown_table};

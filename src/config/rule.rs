@@ -133,6 +133,53 @@ fn span_text(span: Duration) -> String {
     }
 }
 
+/// A number of bytes with its unit in the value: `"500kB"`, `"20MB"`, `"1GB"`, a thousand to the next.
+/// Both bounds, in bytes, are included.
+pub(super) struct Size {
+    pub least: u64,
+    pub most: u64,
+}
+
+/// Units of [`Size`], largest first, in bytes.
+const SIZES: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
+
+impl Rule for Size {
+    type Value = u64;
+
+    fn allowed(&self) -> String {
+        format!(
+            "a size from \"{}\" to \"{}\", with unit kB, MB or GB",
+            size_text(self.least),
+            size_text(self.most)
+        )
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<u64> {
+        let text = written.as_str()?;
+        let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = &text[number.len()..];
+        let (_, bytes) = SIZES.into_iter().find(|(name, _)| *name == unit)?;
+        if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let size = number.parse::<u64>().ok()?.checked_mul(bytes)?;
+        (self.least..=self.most).contains(&size).then_some(size)
+    }
+
+    fn toml(&self, value: &u64) -> Option<String> {
+        Some(quoted(&size_text(*value)))
+    }
+}
+
+/// A size in the largest unit that holds it without a fraction.
+fn size_text(bytes: u64) -> String {
+    let fits = |&&(_, unit): &&(&str, u64)| bytes != 0 && bytes.is_multiple_of(unit);
+    match SIZES.iter().find(fits) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => format!("{}kB", bytes / 1000),
+    }
+}
+
 /// Text without control characters, from one character to a bound.
 pub(super) struct Text {
     pub most_characters: usize,

@@ -45,8 +45,14 @@ fn without_a_file_every_key_has_its_default() {
 fn every_key_of_the_file_arrives() {
     let text = r#"
         log.level = "debug"
+        log.file = "/mnt/kjp/bot.log"
+        log.file_size = "500kB"
         [data]
         folder = "/mnt/kjp"
+        keep_days = 90
+        [disk]
+        warn_below = "1GB"
+        stop_below = "50MB"
         [whatsapp]
         url = "ws://127.0.0.1:8080/ws/chat"
         device_name = "Kotak Kelurahan"
@@ -89,6 +95,9 @@ fn every_key_of_the_file_arrives() {
         written,
         [
             "\"/mnt/kjp\"",
+            "90",
+            "\"1GB\"",
+            "\"50MB\"",
             "\"ws://127.0.0.1:8080/ws/chat\"",
             "\"Kotak Kelurahan\"",
             "\"2.3000.1\"",
@@ -117,6 +126,8 @@ fn every_key_of_the_file_arrives() {
             "150",
             "\"1m\"",
             "\"debug\"",
+            "\"/mnt/kjp/bot.log\"",
+            "\"500kB\"",
         ]
     );
 }
@@ -146,11 +157,11 @@ fn an_unknown_key_without_a_near_one_is_refused_with_all_there_are() {
     );
     refused(
         "colour = 2",
-        "config.toml:1: colour: unknown key; sections are data, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
+        "config.toml:1: colour: unknown key; sections are data, disk, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
     );
     refused(
         "[colour]",
-        "config.toml:1: colour: unknown key; sections are data, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
+        "config.toml:1: colour: unknown key; sections are data, disk, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
     );
     refused(
         "outbox = 5",
@@ -363,6 +374,9 @@ fn the_report_shows_every_value_with_its_origin_and_no_secret() {
         config.report(),
         "configuration file: config.toml\n\
          data.folder = \"/var/lib/bot-kjp\"  # default\n\
+         data.keep_days = 35  # default\n\
+         disk.warn_below = \"200MB\"  # default\n\
+         disk.stop_below = \"20MB\"  # default\n\
          whatsapp.url = \"wss://web.whatsapp.com/ws/chat\"  # default\n\
          whatsapp.device_name = \"Bot KJP\"  # default\n\
          whatsapp.version = (not set)  # default\n\
@@ -392,6 +406,8 @@ fn the_report_shows_every_value_with_its_origin_and_no_secret() {
          supabase.batch_rows = 200  # default\n\
          supabase.interval = \"2s\"  # default\n\
          log.level = \"info\"  # default\n\
+         log.file = (not set)  # default\n\
+         log.file_size = \"5MB\"  # default\n\
          Supabase key = set  # SUPABASE_SERVICE_ROLE_KEY\n\
          warning: SUPABASE_SERVICE_ROLE_KEY is the old name of this variable; rename it to SUPABASE_SECRET_KEY\n"
     );

@@ -63,7 +63,8 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     pub place: Place,
-    /// Registration day: the WIB date of the message that caused the submission (domain §4).
+    /// Registration day: the WIB date of the message that caused the submission (domain §4), or of a
+    /// later one of the same conversation that came first.
     pub day: Date,
     /// In the order of the message, good and bad.
     pub entries: Vec<Entry>,
@@ -127,6 +128,8 @@ pub enum Reply {
     TooLong,
     /// No more texts are kept before a place is chosen.
     WaitingFull,
+    /// The disk has no room for registrations; nothing of the message is kept.
+    NoRoom,
     /// Whatever was going on has ended.
     Left,
     /// Pictures cannot be read.

@@ -26,6 +26,12 @@ enum Input {
 /// Decides what to do with a message. `last_message_at` is the time (seconds since 1970 UTC) of
 /// the message that led to `state`; after [`TTL_SECONDS`] the state is forgotten.
 ///
+/// The registration day of a conversation never steps back: a message of yesterday that comes after one of
+/// today (sent again after a failed decryption, handed over by the operator's phone) is registered for
+/// today. The customer has been answered for today by then, and yesterday's list has left. It is decided
+/// per conversation, not for all together: somebody who wrote before midnight is registered for that
+/// day even if a stranger's later message was decrypted first, as happens to every queue that waited.
+///
 /// Total: every state and text leads somewhere, and data that waited for a place is never dropped
 /// without a word, unless the customer asks for the list of what is stored.
 pub fn step(state: &State, last_message_at: i64, message: &Message) -> Step {
@@ -37,7 +43,7 @@ pub fn step(state: &State, last_message_at: i64, message: &Message) -> Step {
             let unread = Reply::MediaUnread { provider: current.provider() };
             Step { state: current.clone(), action: Action::Reply(unread) }
         }
-        Content::Text(written) => of_text(current, written, message.at),
+        Content::Text(written) => of_text(current, written, message.at.max(last_message_at)),
     };
     let had_waiting = !state.waiting().is_empty();
     let dropped = lapsed || step.state.waiting().is_empty();
@@ -440,6 +446,21 @@ mod tests {
             "([0-9]{16}\n){1,12}",
             "(?s)[a-z0-9 \n]{16380,16390}",
         ]
+    }
+
+    #[test]
+    fn the_day_of_a_conversation_never_steps_back() {
+        let ready = talk(&["1", "3"]).state;
+        let submitted = |last_at, at| match step(&ready, last_at, &message(at, ANI)).action {
+            Action::Register(submission) => submission.day,
+            other => panic!("{other:?}"),
+        };
+        let (today, yesterday) = (date(2026, 11, 24), date(2026, 11, 23));
+        assert_eq!(submitted(MIDNIGHT - 2, MIDNIGHT - 1), yesterday);
+        assert_eq!(submitted(MIDNIGHT - 1, MIDNIGHT), today);
+        assert_eq!(submitted(MIDNIGHT, MIDNIGHT - 1), today, "a late one");
+        let listed = step(&ready, MIDNIGHT, &message(MIDNIGHT - 1, "2")).action;
+        assert_eq!(listed, Action::ListToday { day: today });
     }
 
     proptest! {

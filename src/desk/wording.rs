@@ -64,6 +64,10 @@ impl Reply {
             Self::WaitingFull => "⚠️ Lokasi belum dipilih, jadi *pesan terakhir ini tidak disimpan*. Pilih \
                  lokasi dahulu, lalu kirim ulang pesan itu."
                 .to_owned(),
+            Self::NoRoom => "🙏 Maaf, pendaftaran sedang tidak dapat kami terima karena penyimpanan kami penuh. \
+                 Data yang baru dikirim *belum terdaftar*. Petugas sudah diberi tahu; mohon kirim ulang datanya \
+                 nanti."
+                .to_owned(),
             Self::Left => format!(
                 "Baik, tidak ada langkah yang menunggu. Data yang sudah tersimpan tetap tersimpan.\n\n{MENU}"
             ),
@@ -565,6 +569,7 @@ mod tests {
             Reply::Help,
             Reply::TooLong,
             Reply::WaitingFull,
+            Reply::NoRoom,
             Reply::Left,
             Reply::Today(Vec::new()),
             Reply::Today((0..1000).map(row).collect()),

@@ -9,30 +9,58 @@
 //! same file is refused, and two instances can never fight over one WhatsApp session.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
+use rustix::process::geteuid;
 use smol::lock::OnceCell;
 
+use crate::bell::Bell;
 use crate::clock;
 
 /// `PRAGMA application_id` of our files ("bkjp"), so that a foreign database is recognised.
 pub(crate) const APPLICATION_ID: i32 = 0x626b_6a70;
 
+/// Bytes of a page. A message changes some twenty rows on as many pages, most of them a few hundred bytes
+/// long, and each changed page is written as a whole, twice: 1 KiB wears flash a third as much as SQLite's
+/// usual 4 KiB (`scripts/bench`). Holds for new files.
+const PAGE_BYTES: u32 = 1024;
+
 /// SQLite's page cache in KiB. The working set (sessions of the chats that are active now and
 /// today's registrations) is far smaller; more would only count against the memory budget.
 const PAGE_CACHE_KIB: i64 = 512;
 
-/// The write-ahead log is cut back to this many bytes after a checkpoint.
-const JOURNAL_BYTES: i64 = 1024 * 1024;
+/// Pages that the write-ahead log may hold before they are moved to the database file: a page that
+/// changed a hundred times until then is moved once. Its index of these costs 32 KiB of memory.
+const JOURNAL_PAGES: i64 = 4000;
+
+/// The write-ahead log is cut back to this many bytes after it was emptied: to what it usually has, as
+/// writing to blocks that a file already owns changes nothing in the file system.
+const JOURNAL_BYTES: i64 = JOURNAL_PAGES * (PAGE_BYTES as i64 + 24) + 64 * 1024;
+
+/// Longest time that changes nobody waits for stay open: what they save in writing is worth more than
+/// the little work that a power cut makes the bot do again.
+const LONGEST_OPEN: Duration = Duration::from_secs(2);
 
 /// Turns that a transaction stays open for further writers at most; the commit of those that came
 /// first is not put off for ever.
 const MOST_TURNS: usize = 16;
+
+/// Owner only: the file holds keys, and people's numbers.
+const MODE: u32 = 0o600;
+
+/// Longest time for looking through the file at the start. A box reads some 50 MB in it, more than a year
+/// of registrations.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// SQLite's steps between two looks at the time; milliseconds.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// Between two tries of a patient write: at first a moment, in case it was one; in the end seldom
 /// enough not to keep a failing disk busy, often enough that nobody waits long once it works again.
@@ -40,11 +68,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Numbered schema files in the order in which they are applied. `user_version` counts how many
-/// a file has seen.
+/// a file has seen, and the table `compatibility` names the oldest schema whose program may still work
+/// with it: so an update can be taken back, as long as it only added things.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001-ledger.sql"),
     include_str!("schema/0002-whatsapp-session.sql"),
     include_str!("schema/0003-line-and-watch.sql"),
+    include_str!("schema/0004-years-of-service.sql"),
+    include_str!("schema/0005-session-rows.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.
@@ -54,13 +85,19 @@ pub enum OpenError {
     FolderMissing(PathBuf),
     #[error("{} cannot be opened: {cause}; check owner and mode (the bot's user must own it)", file.display())]
     NotAccessible { file: PathBuf, cause: std::io::Error },
+    #[error("others may write into {} (mode {mode:03o}) and replace what is in it; run: chmod 700 {}", folder.display(), folder.display())]
+    FolderOpenToOthers { folder: PathBuf, mode: u32 },
+    #[error("{} cannot be opened for writing: its disk is read-only; as a rule the card is failing: restart the machine, and replace the card if it happens again", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("{} cannot be made: its disk is full; delete what is not needed (never the bot's own files)", .0.display())]
+    NoSpace(PathBuf),
     #[error("{} is in use by another process; is the bot running already? Stop it first", .0.display())]
     InUse(PathBuf),
-    #[error("{} is damaged ({detail}); nothing was changed. Keep the file, restore a copy, or move it away to start fresh", file.display())]
+    #[error("{} is damaged ({detail}); nothing was changed. Keep it: its registrations can be rescued. To start fresh without it, run: bot-kjp set-aside", file.display())]
     Damaged { file: PathBuf, detail: String },
     #[error("{} is an SQLite database of another program; set `data.folder` to a folder of the bot's own", .0.display())]
     Foreign(PathBuf),
-    #[error("{} was written by a newer version (schema {found}, this version knows {known}); install that version again", file.display())]
+    #[error("{} was written by a newer version whose schema this one cannot use (schema {found}, this version knows {known}); install that version again", file.display())]
     Newer { file: PathBuf, found: i32, known: i32 },
     #[error("{} cannot be prepared: {cause}", file.display())]
     Sqlite { file: PathBuf, cause: rusqlite::Error },
@@ -80,6 +117,10 @@ pub enum LedgerError {
     /// A bound was met; the caller takes less in until there is room again.
     #[error("the ledger's {table} is full ({limit} rows); nothing was added")]
     Full { table: &'static str, limit: usize },
+    /// The file turned out to be damaged. Nothing is written any more: a damaged file that is written on
+    /// loses what could still be rescued.
+    #[error("the ledger is damaged ({0}); nothing is written to it any more")]
+    Damaged(Arc<str>),
     /// A value is longer than its writer may ever make it.
     #[error("the ledger refused a {what} of {bytes} bytes; the limit is {limit}")]
     TooLong { what: &'static str, bytes: usize, limit: usize },
@@ -88,6 +129,14 @@ pub enum LedgerError {
 /// Whether a failed write may succeed later as it is: see [`Database::write_patiently`].
 pub trait MayPass {
     fn may_pass(&self) -> bool;
+
+    /// Whether it says that the file is damaged.
+    fn is_damage(&self) -> bool;
+}
+
+/// SQLite's codes for a file that is damaged.
+fn is_damage(code: Option<ErrorCode>) -> bool {
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 impl MayPass for LedgerError {
@@ -95,7 +144,8 @@ impl MayPass for LedgerError {
     /// itself will not.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Commit(_) | Self::Full { .. } => true,
+            Self::Commit(failure) => !is_damage(failure.code),
+            Self::Full { .. } => true,
             Self::Statement(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -106,7 +156,16 @@ impl MayPass for LedgerError {
                         | ErrorCode::OutOfMemory
                 )
             ),
-            Self::Unreadable { .. } | Self::TooLong { .. } => false,
+            Self::Unreadable { .. } | Self::TooLong { .. } | Self::Damaged(_) => false,
+        }
+    }
+
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Commit(failure) => is_damage(failure.code),
+            Self::Statement(error) => is_damage(error.sqlite_error_code()),
+            Self::Damaged(_) => true,
+            Self::Full { .. } | Self::Unreadable { .. } | Self::TooLong { .. } => false,
         }
     }
 }
@@ -135,6 +194,8 @@ impl From<&rusqlite::Error> for CommitFailure {
 #[derive(Clone)]
 pub struct Database {
     shared: Arc<Mutex<Shared>>,
+    /// Rung when something was changed that nobody waits for.
+    left_open: Bell,
 }
 
 struct Shared {
@@ -143,15 +204,34 @@ struct Shared {
     batch: Option<Batch>,
     /// Whether somebody is about to commit it.
     led: bool,
-    /// Writers that it has taken.
+    /// Writers that it has taken and that wait for its commit.
     writers: usize,
     /// The last commit that failed.
     failed: Option<(Instant, CommitFailure)>,
+    /// What SQLite said of the file when it turned out to be damaged.
+    damaged: Option<Arc<str>>,
 }
 
 impl Shared {
     fn new(connection: Connection) -> Self {
-        Self { connection, batch: None, led: false, writers: 0, failed: None }
+        Self { connection, batch: None, led: false, writers: 0, failed: None, damaged: None }
+    }
+
+    fn handle(self) -> Database {
+        Database { shared: Arc::new(Mutex::new(self)), left_open: Bell::default() }
+    }
+
+    fn begin(&mut self) -> Result<Batch, LedgerError> {
+        if !self.connection.is_autocommit() {
+            // What an earlier failure could not even roll back.
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let batch = Batch::default();
+        self.batch = Some(batch.clone());
+        self.led = false;
+        self.writers = 0;
+        Ok(batch)
     }
 }
 
@@ -161,7 +241,8 @@ type Batch = Arc<OnceCell<Result<(), CommitFailure>>>;
 impl Database {
     /// Opens or creates the ledger, locks it, checks it and brings its schema up to date.
     ///
-    /// The file is created with mode 0600; its folder must exist.
+    /// The file is created with mode 0600, and set to it if others could read it; its folder must exist, and
+    /// nobody else may write into it. Made by root in somebody else's folder, the file is theirs.
     pub fn open(file: &Path) -> Result<Self, OpenError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder
@@ -169,18 +250,14 @@ impl Database {
         {
             return Err(OpenError::FolderMissing(folder.to_path_buf()));
         }
-        // SQLite gives its journal the mode of the database file.
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(file)
-            .map_err(|cause| OpenError::NotAccessible { file: file.to_path_buf(), cause })?;
+        make_private(file)?;
         let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
-        prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared::new(connection))) })
+        let prepared = prepare(&mut connection, file);
+        if matches!(prepared, Err(OpenError::Damaged { .. })) {
+            leave_alone(&connection);
+        }
+        prepared?;
+        Ok(Shared::new(connection).handle())
     }
 
     /// A ledger that lives in memory, for tests of what is built on it.
@@ -188,7 +265,7 @@ impl Database {
         let file = Path::new(":memory:");
         let mut connection = Connection::open_in_memory().map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Shared::new(connection))) })
+        Ok(Shared::new(connection).handle())
     }
 
     /// Reads at once, seeing also what other tasks have written and not yet committed.
@@ -199,7 +276,8 @@ impl Database {
         job(&self.lock().connection)
     }
 
-    /// Reads what is durable: waits until no transaction is open.
+    /// Reads what is durable: waits until no transaction is open that anybody else waits for. What was
+    /// written [lazily](Self::write_lazily) counts as well.
     pub async fn read_durable<T, E: From<LedgerError>>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
@@ -209,8 +287,8 @@ impl Database {
             let (batch, led) = {
                 let shared = self.lock();
                 match &shared.batch {
-                    None => return job(&shared.connection),
-                    Some(batch) => (batch.clone(), shared.led),
+                    Some(batch) if shared.writers > 0 => (batch.clone(), shared.led),
+                    _ => return job(&shared.connection),
                 }
             };
             // Having waited once, it ends the next transaction itself: writers in an unbroken
@@ -233,7 +311,7 @@ impl Database {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (result, batch) = self.enlist(job)?;
+        let (result, batch) = self.enlist(job, 1)?;
         if self.takes_the_lead(&batch) {
             let leader = Leader { database: self, batch: &batch };
             let mut writers = 0;
@@ -249,6 +327,15 @@ impl Database {
             drop(leader);
         }
         let value = result?;
+        // Whoever leads may be a future that is kept and no longer polled (whatsapp-rust selects among
+        // some): it must not keep the others waiting for ever.
+        for _ in 0..2 * MOST_TURNS {
+            if batch.is_initialized() {
+                break;
+            }
+            futures_lite::future::yield_now().await;
+        }
+        self.commit(&batch);
         batch.wait().await.clone().map_err(LedgerError::Commit)?;
         Ok(value)
     }
@@ -273,6 +360,11 @@ impl Database {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => {
+                    if let Err(error) = &outcome
+                        && error.is_damage()
+                    {
+                        self.found_damaged(&error.to_string());
+                    }
                     if pause > FIRST_PAUSE && outcome.is_ok() {
                         log::info!("ledger: {what} written at last");
                     }
@@ -287,7 +379,7 @@ impl Database {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (result, batch) = self.enlist(job)?;
+        let (result, batch) = self.enlist(job, 1)?;
         self.commit(&batch);
         let value = result?;
         match batch.get() {
@@ -297,18 +389,49 @@ impl Database {
     }
 
     /// Runs `job` in the shared transaction and does not wait for its commit, which comes with the
-    /// next [`write`](Self::write). For changes that do no harm if a power cut undoes them.
+    /// next [`write`](Self::write), or by [`close_what_is_open`](Self::close_what_is_open). For changes
+    /// that do no harm if a power cut or a failed commit undoes them.
+    ///
+    /// What is durable is always everything up to a moment: nothing written later is without this.
     pub fn write_lazily<T, E: From<LedgerError>>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.enlist(job)?.0
+        let result = self.enlist(job, 0)?.0;
+        self.left_open.ring();
+        result
+    }
+
+    /// Commits what was written lazily when nothing else does; runs for ever.
+    pub async fn close_what_is_open(self) {
+        loop {
+            self.left_open.heard().await;
+            clock::sleep(LONGEST_OPEN).await;
+            let open = self.lock().batch.clone();
+            if let Some(batch) = open {
+                self.commit(&batch);
+            }
+        }
     }
 
     /// When a commit failed the last time, and why. Whoever must write tries again within seconds,
     /// so an old failure has passed.
     pub fn last_failure(&self) -> Option<(Instant, CommitFailure)> {
         self.lock().failed.clone()
+    }
+
+    /// What SQLite said of the file, once it turned out to be damaged; it stays so.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.lock().damaged.clone()
+    }
+
+    fn found_damaged(&self, said: &str) {
+        let mut shared = self.lock();
+        if shared.damaged.is_none() {
+            log::error!("ledger: the file is damaged ({said}); nothing is written or acknowledged any more");
+            shared.damaged = Some(said.into());
+            leave_alone(&shared.connection);
+        }
     }
 
     /// Commits what is open and moves everything from the journal into the database file, as the
@@ -324,28 +447,22 @@ impl Database {
         Ok(())
     }
 
-    /// Runs `job` in the open transaction, opening one if there is none.
+    /// Runs `job` in the open transaction, opening one if there is none. `waiting`: how many wait for its
+    /// commit.
     fn enlist<T, E: From<LedgerError>>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
+        waiting: usize,
     ) -> Result<(Result<T, E>, Batch), E> {
         let mut shared = self.lock();
+        if let Some(said) = &shared.damaged {
+            return Err(LedgerError::Damaged(said.clone()).into());
+        }
         let batch = match &shared.batch {
             Some(batch) => batch.clone(),
-            None => {
-                if !shared.connection.is_autocommit() {
-                    // What an earlier failure could not even roll back.
-                    shared.connection.execute_batch("ROLLBACK").map_err(LedgerError::from)?;
-                }
-                shared.connection.execute_batch("BEGIN IMMEDIATE").map_err(LedgerError::from)?;
-                let batch = Batch::default();
-                shared.batch = Some(batch.clone());
-                shared.led = false;
-                shared.writers = 0;
-                batch
-            }
+            None => shared.begin()?,
         };
-        shared.writers += 1;
+        shared.writers += waiting;
         let result = in_savepoint(&mut shared.connection, job);
         if shared.connection.is_autocommit() {
             // Full disk, I/O error, no memory: SQLite has undone the whole transaction by itself.
@@ -379,6 +496,13 @@ impl Database {
         });
         if let Err(failure) = &outcome {
             shared.failed = Some((clock::now(), failure.clone()));
+            if is_damage(failure.code) && shared.damaged.is_none() {
+                log::error!(
+                    "ledger: the file is damaged ({failure}); nothing is written or acknowledged any more"
+                );
+                shared.damaged = Some(failure.message.clone());
+                leave_alone(&shared.connection);
+            }
         }
         // It is set under the lock only, and was not set a moment ago.
         let _ = batch.set_blocking(outcome);
@@ -409,6 +533,56 @@ impl Drop for Leader<'_> {
     }
 }
 
+/// Keeps SQLite from folding the journal into a damaged file when it is closed: what can be rescued is
+/// best rescued from both as they are.
+fn leave_alone(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        log::warn!("ledger: the journal may be folded into the damaged file: {error}");
+    }
+}
+
+/// Makes sure that the file is there, and that nobody else can read it or put another one in its place.
+/// SQLite gives its journal the mode and the owner of the database file.
+fn make_private(file: &Path) -> Result<(), OpenError> {
+    let fail = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(file.to_path_buf()),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace(file.to_path_buf()),
+        _ => OpenError::NotAccessible { file: file.to_path_buf(), cause },
+    };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let about = folder.metadata().map_err(fail)?;
+    if about.mode() & 0o002 != 0 {
+        return Err(OpenError::FolderOpenToOthers {
+            folder: folder.to_path_buf(),
+            mode: about.mode() & 0o7777,
+        });
+    }
+    let is_new = !file.exists();
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(file)
+        .map_err(fail)?;
+    if is_new && geteuid().is_root() && about.uid() != 0 {
+        // `sudo bot-kjp pair`, in the folder of the service.
+        fchown(&opened, Some(about.uid()), Some(about.gid())).map_err(fail)?;
+    }
+    for suffix in ["", "-wal", "-journal"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        let path = PathBuf::from(name);
+        let Ok(found) = path.metadata() else { continue };
+        if found.mode() & 0o077 != 0 {
+            log::warn!("ledger: others could read {}; now only its owner can", path.display());
+            std::fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
 fn in_savepoint<T, E: From<LedgerError>>(
     connection: &mut Connection,
     job: impl FnOnce(&Connection) -> Result<T, E>,
@@ -432,31 +606,57 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     if id != APPLICATION_ID && (id != 0 || tables != 0) {
         return Err(OpenError::Foreign(file.to_path_buf()));
     }
-    // The first change to the file, and it lasts: only to one of ours.
+    // The first changes to the file, and they last: only to one of ours.
+    connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(fail)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fail)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(fail)?;
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(fail)?;
-    connection
-        .pragma_update_and_check(None, "journal_size_limit", JOURNAL_BYTES, |_| Ok(()))
-        .map_err(fail)?;
+    for (pragma, value) in [("journal_size_limit", JOURNAL_BYTES), ("wal_autocheckpoint", JOURNAL_PAGES)] {
+        connection.pragma_update_and_check(None, pragma, value, |_| Ok(())).map_err(fail)?;
+    }
     // Takes the lock now: a second bot must fail here, not at its first message.
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
-    if verdict != "ok" {
-        return Err(OpenError::Damaged { file: file.to_path_buf(), detail: verdict });
-    }
-    migrate(connection, file)
+    check(connection, file)?;
+    migrate(connection, file, MIGRATIONS)
 }
 
-fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+/// Reads through the file for as long as [`CHECK_TIME`]; the rest is believed. A database that has grown
+/// large on slow flash must not keep the bot from its start.
+fn check(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     let fail = |error| open_error(file, error);
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let begun = clock::now();
+    connection
+        .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || clock::since(begun) > CHECK_TIME))
+        .map_err(fail)?;
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(fail)?;
+    match verdict {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(detail) => Err(OpenError::Damaged { file: file.to_path_buf(), detail }),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            log::info!(
+                "ledger: the file was read through for {} s, and not to its end",
+                CHECK_TIME.as_secs()
+            );
+            Ok(())
+        }
+        Err(error) => Err(fail(error)),
+    }
+}
+
+fn migrate(connection: &mut Connection, file: &Path, migrations: &[&str]) -> Result<(), OpenError> {
+    let fail = |error| open_error(file, error);
+    let known = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
     let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| migrations.get(found..)) else {
+        // It stays as the newer version left it, which will find nothing to do when it comes back.
+        if found > 0 && oldest_compatible(connection).is_some_and(|oldest| oldest <= known) {
+            log::warn!("ledger: schema {found} of a newer version is used by this one, which knows {known}");
+            return Ok(());
+        }
         return Err(OpenError::Newer { file: file.to_path_buf(), found, known });
     };
     if missing.is_empty() {
@@ -471,6 +671,11 @@ fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     transaction.commit().map_err(fail)
 }
 
+/// The oldest schema whose program can work with this file, if the file says so.
+fn oldest_compatible(connection: &Connection) -> Option<i32> {
+    connection.query_row("SELECT oldest FROM compatibility", [], |row| row.get(0)).ok()
+}
+
 fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
     let file = file.to_path_buf();
     match error.sqlite_error_code() {
@@ -478,6 +683,7 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             OpenError::Damaged { file, detail: error.to_string() }
         }
+        Some(ErrorCode::DiskFull) => OpenError::NoSpace(file),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             OpenError::NotAccessible { file, cause: std::io::Error::other(error) }
         }
@@ -489,7 +695,6 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
 mod tests {
     use super::*;
     use futures_lite::future::zip;
-    use std::os::unix::fs::PermissionsExt;
 
     fn with_table() -> Database {
         let database = Database::in_memory().unwrap();
@@ -613,18 +818,36 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_of_what_is_durable_does_not_wait_for_what_nobody_waits_for() {
+        let database = with_table();
+        database.write_lazily(insert(1)).unwrap();
+        let count = |c: &Connection| Ok(c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?);
+        let counted: Result<i64, LedgerError> = smol::block_on(database.read_durable(count));
+        assert_eq!(counted.unwrap(), 1);
+        assert!(database.lock().batch.is_some(), "still open");
+    }
+
+    #[test]
+    fn what_was_left_open_is_closed_in_the_end() {
+        let database = with_table();
+        let executor = crate::executor::new();
+        smol::block_on(executor.run(async {
+            executor.spawn(database.clone().close_what_is_open()).detach();
+            database.write_lazily(insert(1)).unwrap();
+            while database.lock().batch.is_some() {
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        }));
+        assert_eq!(rows(&database), 1);
+    }
+
+    #[test]
     fn a_lazy_write_is_seen_at_once_and_commits_with_the_next_write() {
         let database = with_table();
         database.write_lazily(insert(1)).unwrap();
         assert_eq!(rows(&database), 1);
         assert!(!database.lock().connection.is_autocommit());
         smol::block_on(database.write(insert(2))).unwrap();
-        assert!(database.lock().connection.is_autocommit());
-        database.write_lazily(insert(3)).unwrap();
-        let durable = smol::block_on(database.read_durable(|c| {
-            Ok::<i64, LedgerError>(c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
-        }));
-        assert_eq!(durable.unwrap(), 3);
         assert!(database.lock().connection.is_autocommit());
     }
 
@@ -640,6 +863,18 @@ mod tests {
             follower.await.unwrap();
         });
         assert_eq!(rows(&database), 2);
+    }
+
+    #[test]
+    fn a_leader_that_nobody_polls_any_more_keeps_no_writer_waiting() {
+        let database = with_table();
+        smol::block_on(async {
+            let mut leader = Box::pin(database.write(insert(1)));
+            assert!(futures_lite::future::poll_once(&mut leader).await.is_none());
+            database.write(insert(2)).await.unwrap();
+            assert_eq!(rows(&database), 2);
+            leader.await.unwrap();
+        });
     }
 
     #[test]
@@ -688,13 +923,49 @@ mod tests {
         assert!(matches!(Database::open(&file), Err(OpenError::Foreign(_))));
     }
 
-    #[test]
-    fn a_newer_schema_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bot-kjp.db");
+    /// A ledger to which a version from the future has applied one more migration.
+    fn updated(folder: &Path, migration: &str) -> (PathBuf, Vec<&'static str>) {
+        let file = folder.join("bot-kjp.db");
         drop(Database::open(&file).unwrap());
-        Connection::open(&file).unwrap().pragma_update(None, "user_version", 4711).unwrap();
+        let mut newer = MIGRATIONS.to_vec();
+        newer.push(Box::leak(migration.to_owned().into_boxed_str()));
+        migrate(&mut Connection::open(&file).unwrap(), &file, &newer).unwrap();
+        (file, newer)
+    }
+
+    #[test]
+    fn an_update_that_only_added_things_can_be_taken_back_and_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let added = "CREATE TABLE added(x) STRICT; ALTER TABLE outbox ADD COLUMN added TEXT";
+        let added = added.replace("(x)", "(x INTEGER)");
+        let (file, newer) = updated(folder.path(), &added);
+        let database = Database::open(&file).unwrap();
+        database.write_now(|tx| crate::ledger::inbound::remember(tx, "a", "a", "1", 1)).unwrap();
+        drop(database);
+        let mut connection = Connection::open(&file).unwrap();
+        migrate(&mut connection, &file, &newer).unwrap();
+        let rows = "SELECT (SELECT count(*) FROM inbound_message) + (SELECT count(*) FROM added)";
+        assert_eq!(connection.query_row(rows, [], |row| row.get::<_, i64>(0)), Ok(1));
+    }
+
+    #[test]
+    fn a_schema_that_this_version_cannot_use_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let newer = MIGRATIONS.len() + 1;
+        let changed = format!("UPDATE compatibility SET oldest = {newer}; DROP TABLE phone_seen");
+        let (file, _) = updated(folder.path(), &changed);
+        let before = std::fs::read(&file).unwrap();
+        let refused = Database::open(&file);
+        assert!(matches!(refused, Err(OpenError::Newer { found, .. }) if found as usize == newer));
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+
+        // Nor one that does not say whom it suits.
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch("DROP TABLE compatibility; PRAGMA user_version = 4711").unwrap();
+        drop(connection);
         assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: 4711, .. })));
+        Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = -1").unwrap();
+        assert!(matches!(Database::open(&file), Err(OpenError::Newer { found: -1, .. })));
     }
 
     #[test]

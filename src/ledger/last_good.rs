@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{Database, LedgerError};
-use crate::clock;
 use crate::net::resolver::last_good::{LastGood, MAX_ADDRESSES, MAX_HOSTS, Proof};
+use crate::trusted_clock;
 
 /// A proof is written again only when the one in the ledger is older, in seconds: reconnects must
 /// not wear out the flash.
@@ -89,7 +89,7 @@ impl LastGood for Database {
 
     /// With the next commit of something else: whoever connects soon has something to write.
     fn keep(&self, proof: &Proof) {
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         let kept = self
             .read(|c| is_due(c, proof, now))
             .and_then(|due| if due { self.write_lazily(|tx| keep(tx, proof, now)) } else { Ok(()) });

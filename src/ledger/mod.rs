@@ -10,11 +10,13 @@ pub mod connection_attempt;
 pub mod conversation;
 pub mod database;
 pub mod inbound;
+pub mod known_time;
 pub mod last_good;
 pub mod outbox;
 pub mod phone_seen;
 pub mod process_start;
 pub mod registration;
+pub mod set_aside;
 pub mod sync_queue;
 
 use rusqlite::Connection;
@@ -29,19 +31,23 @@ pub const PRUNE_ROWS: u32 = 200;
 /// Seconds of a day.
 const DAY: i64 = 24 * 60 * 60;
 
-/// Forgets what is past its time, at most [`PRUNE_ROWS`] rows per table. `now` is in seconds
-/// since 1970 UTC.
+/// The time by which old rows are judged: `now`, or a day after the last message if that is earlier, both
+/// in seconds since 1970 UTC. `None`: nothing has come yet, so nothing is old.
 ///
-/// The box has no clock of its own: a `now` far beyond the last message's time, which is WhatsApp's,
-/// is not believed. So nothing is forgotten too early, and after a long silence some things later.
+/// The last message's time is WhatsApp's. Whatever the box takes for now, nothing is forgotten too early,
+/// and after a long silence some things later.
+pub fn judged_by(conn: &Connection, now: i64) -> Result<Option<i64>, LedgerError> {
+    Ok(inbound::latest(conn)?.map(|latest| now.min(latest.saturating_add(DAY))))
+}
+
+/// Forgets what is past its time at `now` (see [`judged_by`]), at most [`PRUNE_ROWS`] rows per table.
+/// Registrations that Supabase has are kept for `keep_days`.
 ///
 /// Returns how many rows went; call again soon while that is not 0, else hourly.
-pub fn prune(tx: &Connection, now: i64) -> Result<usize, LedgerError> {
-    let Some(latest) = inbound::latest(tx)? else { return Ok(0) };
-    let now = now.min(latest.saturating_add(DAY));
+pub fn prune(tx: &Connection, now: i64, keep_days: u32) -> Result<usize, LedgerError> {
     Ok(inbound::prune(tx, now)?
         + conversation::prune(tx, now)?
-        + registration::prune(tx, now)?
+        + registration::prune(tx, now, keep_days)?
         + outbox::prune(tx, now)?)
 }
 
@@ -55,11 +61,13 @@ mod tests {
             .unwrap()
             .write_now::<_, LedgerError>(|tx| {
                 let now = 1_795_410_000;
-                assert_eq!(prune(tx, i64::MAX)?, 0);
+                assert_eq!(judged_by(tx, i64::MAX)?, None);
                 inbound::remember(tx, "a", "a", "old", now - 40 * DAY)?;
                 inbound::remember(tx, "a", "a", "new", now)?;
                 conversation::save(tx, "a", "{}", now)?;
-                assert_eq!(prune(tx, now + 5000 * DAY)?, 1);
+                assert_eq!(judged_by(tx, 0)?, Some(0));
+                let judged_by = judged_by(tx, now + 5000 * DAY)?.unwrap();
+                assert_eq!(prune(tx, judged_by, 1)?, 1);
                 assert!(conversation::load(tx, "a")?.is_some());
                 assert!(!inbound::remember(tx, "a", "a", "new", now)?);
                 Ok(())

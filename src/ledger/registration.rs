@@ -13,13 +13,10 @@ use super::{DAY, LedgerError, PRUNE_ROWS};
 use crate::personal::{CardNumber, Kk, Nik, PhoneNumber, mask};
 use crate::registration::{Clash, ClashField, Outcome, Person, Place};
 
-/// How long a row is kept after Supabase has given its verdict, in days. Supabase is the archive;
-/// the box needs today for its rules and some weeks for questions.
-pub const KEEP_DELIVERED_DAYS: i32 = 35;
-
-/// How long a row is kept that never reached Supabase, in days: without Supabase the box is the
-/// archive. At 2,000 rows a day this is about half a gigabyte.
-pub const KEEP_UNDELIVERED_DAYS: i32 = 400;
+/// How long a row is kept after Supabase has given its verdict, in days, if nobody says otherwise.
+/// Supabase is the archive; the box needs today for its rules and some weeks for questions. A row
+/// without a verdict is kept for ever: nobody else has it.
+pub const KEEP_DELIVERED_DAYS: u32 = 35;
 
 /// Most rows of one sender and day that [`of_day`] returns. Quotas are far lower.
 pub const MAX_OF_DAY: u32 = 1_000;
@@ -295,22 +292,18 @@ pub(super) fn row_key_of(row: &Row<'_>, column: usize) -> Result<RowKey, LedgerE
     Ok(RowKey::from_bytes(row.get(column)?))
 }
 
-/// Forgets rows past [`KEEP_DELIVERED_DAYS`] or [`KEEP_UNDELIVERED_DAYS`]; returns how many.
-///
-/// Looks at the [`PRUNE_ROWS`] oldest rows only. So many rows that the server refuses (parked, and
-/// therefore kept for long) would stop the pruning behind them, and by then an operator has been
-/// called.
-pub fn prune(tx: &Connection, now: i64) -> Result<usize, LedgerError> {
-    let before = |days: i32| {
-        crate::registration::day::of(now.saturating_sub(i64::from(days).saturating_mul(DAY))).to_string()
-    };
+/// Forgets up to [`PRUNE_ROWS`] rows whose day was more than `keep_days` ago and for which Supabase has
+/// given its verdict; returns how many. Rows that it has not seen, or refuses, stay.
+pub fn prune(tx: &Connection, now: i64, keep_days: u32) -> Result<usize, LedgerError> {
+    let before = crate::registration::day::of(now.saturating_sub(i64::from(keep_days) * DAY)).to_string();
     Ok(tx
         .prepare_cached(
             "DELETE FROM registration WHERE id IN
-             (SELECT id FROM (SELECT id, day, sync_state FROM registration ORDER BY id LIMIT ?3)
-              WHERE day < ?2 OR (day < ?1 AND sync_state IN ('confirmed', 'duplicate')))",
+             (SELECT id FROM (SELECT id, day FROM registration
+                              WHERE sync_state IN ('confirmed', 'duplicate') ORDER BY id LIMIT ?2)
+              WHERE day < ?1)",
         )?
-        .execute(params![before(KEEP_DELIVERED_DAYS), before(KEEP_UNDELIVERED_DAYS), PRUNE_ROWS])?)
+        .execute(params![before, PRUNE_ROWS])?)
 }
 
 #[cfg(test)]
@@ -470,20 +463,36 @@ mod tests {
     }
 
     #[test]
-    fn pruning_keeps_undelivered_rows_longer_and_works_in_bounded_steps() {
+    fn pruning_keeps_undelivered_rows_for_ever_and_is_not_held_up_by_them() {
         in_transaction(|tx| {
             let ani = phone(1);
-            register(tx, &ani, "1", &person("Ani", 1, 1), TODAY)?;
-            register(tx, &ani, "2", &person("Budi", 2, 2), TODAY)?;
-            let delivered = of_day(tx, &ani, TODAY)?[0].row_key;
-            sync_queue::record(tx, &[(delivered, RowVerdict::Stored)], 0)?;
+            for n in 0..4 {
+                register(tx, &ani, &n.to_string(), &person(&format!("Ani {n}"), n, n), TODAY)?;
+            }
+            let [_, parked, stored, duplicate] = &of_day(tx, &ani, TODAY)?[..] else { panic!("four rows") };
+            let refused = RowVerdict::Rejected { code: "23514".into(), message: "refused".into() };
+            let verdicts = [
+                (parked.row_key, refused),
+                (stored.row_key, RowVerdict::Stored),
+                (duplicate.row_key, RowVerdict::Duplicate(ClashField::Kjp)),
+            ];
+            sync_queue::record(tx, &verdicts, 0)?;
             let noon = 1_795_410_000; // 2026-11-23, 12:00 WIB
-            let after = |days: i32| noon + i64::from(days) * DAY;
-            assert_eq!(prune(tx, after(KEEP_DELIVERED_DAYS))?, 0);
-            assert_eq!(prune(tx, after(KEEP_DELIVERED_DAYS + 1))?, 1);
-            assert_eq!(of_day(tx, &ani, TODAY)?[0].nama, "Budi");
-            assert_eq!(prune(tx, after(KEEP_UNDELIVERED_DAYS))?, 0);
-            assert_eq!(prune(tx, after(KEEP_UNDELIVERED_DAYS + 1))?, 1);
+            let after = |days: u32| noon + i64::from(days) * DAY;
+            assert_eq!(prune(tx, after(9), 9)?, 0);
+            assert_eq!(prune(tx, after(10), 9)?, 2);
+            assert_eq!(prune(tx, after(100_000), 9)?, 0);
+            let names: Vec<_> = of_day(tx, &ani, TODAY)?.into_iter().map(|row| row.nama).collect();
+            assert_eq!(names, ["Ani 0", "Ani 1"]);
+
+            // The rows that must stay are not even looked at.
+            let plan: String = tx.query_row(
+                "EXPLAIN QUERY PLAN SELECT id, day FROM registration
+                 WHERE sync_state IN ('confirmed', 'duplicate') ORDER BY id LIMIT 200",
+                [],
+                |row| row.get(3),
+            )?;
+            assert!(plan.contains("registration_delivered"), "{plan}");
             Ok(())
         });
     }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_rustls::TlsConnector;
@@ -18,7 +17,7 @@ use futures_rustls::rustls::{self, ClientConfig, RootCertStore};
 use smol::net::TcpStream;
 
 use super::deadline::within;
-use crate::clock;
+use crate::trusted_clock;
 
 /// Sessions kept for quick reconnects. The bot talks to WhatsApp and to Supabase.
 const KEPT_SESSIONS: usize = 4;
@@ -28,23 +27,6 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Longest file of extra root certificates, in bytes; all of Mozilla's have 220 KB.
 const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
-
-/// When this was written, 2026-11-01 in seconds since 1970 UTC: raised by hand now and then.
-const WRITTEN_AT: i64 = 1_793_491_200;
-
-/// The time before which this program did not exist: `SOURCE_DATE_EPOCH` where the build sets it,
-/// which keeps it reproducible. Some build systems set it to 1980.
-const BUILT_AT: i64 = match option_env!("SOURCE_DATE_EPOCH") {
-    Some(text) if decimal(text.as_bytes()) > WRITTEN_AT => decimal(text.as_bytes()),
-    _ => WRITTEN_AT,
-};
-
-/// A clock that is further ahead of [`BUILT_AT`] than this is broken: by then the root certificates
-/// in this binary would have expired anyway. In seconds, ten years.
-const LONGEST_LIFE: i64 = 10 * 365 * 24 * 60 * 60;
-
-/// The latest time that somebody trustworthy has told; see [`know_time`].
-static KNOWN: AtomicI64 = AtomicI64::new(BUILT_AT);
 
 /// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,44 +66,17 @@ pub fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
-/// Tells that it is at least `unix_seconds`, as WhatsApp's server says. Certificates are judged by
-/// that if the box's clock, which may have no battery, stands further back. What this program cannot
-/// live to see is ignored.
-pub fn know_time(unix_seconds: i64) {
-    if (BUILT_AT..BUILT_AT + LONGEST_LIFE).contains(&unix_seconds) {
-        KNOWN.fetch_max(unix_seconds, Ordering::Relaxed);
-    }
-}
-
-/// The time by which certificates are judged.
+/// The time by which certificates are judged. A box without a clock can so connect right after power-on,
+/// before NTP, which needs names itself, and one whose clock stands in 2076 is not locked out for ever.
+/// The price: for so long, a certificate that has expired since the latest known time is taken for valid.
 #[derive(Debug)]
 struct BestTime;
 
 impl TimeProvider for BestTime {
     fn current_time(&self) -> Option<UnixTime> {
-        let time = best_time(clock::unix_seconds(), KNOWN.load(Ordering::Relaxed));
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time).unwrap_or_default())))
+        let seconds = u64::try_from(trusted_clock::now()).unwrap_or_default();
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
-}
-
-/// `wall` as long as it can be true, but never before what is `known`. So a box without a clock can
-/// connect right after power-on, before NTP, which needs names itself; and one whose clock stands in
-/// 2076 is not locked out for ever. The price: for so long, a certificate that has expired since
-/// `known` is taken for valid.
-fn best_time(wall: i64, known: i64) -> i64 {
-    if wall > BUILT_AT + LONGEST_LIFE { known } else { wall.max(known) }
-}
-
-/// The number in decimal digits; the build fails on anything else.
-const fn decimal(digits: &[u8]) -> i64 {
-    let mut number = 0;
-    let mut at = 0;
-    while at < digits.len() {
-        assert!(digits[at].is_ascii_digit(), "SOURCE_DATE_EPOCH is not a number of seconds");
-        number = number * 10 + (digits[at] - b'0') as i64;
-        at += 1;
-    }
-    number
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
@@ -169,37 +124,4 @@ pub(crate) fn is_about_time(error: &io::Error) -> bool {
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
         ))
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificates_are_judged_by_the_clock_as_long_as_it_can_be_true() {
-        let day = 24 * 60 * 60;
-        let known = BUILT_AT + 100 * day;
-        assert_eq!(best_time(BUILT_AT + 200 * day, known), BUILT_AT + 200 * day);
-        assert_eq!(best_time(0, known), known, "no clock");
-        assert_eq!(best_time(BUILT_AT - day, BUILT_AT), BUILT_AT, "no clock, and nobody to tell");
-        assert_eq!(best_time(BUILT_AT + 50 * 365 * day, known), known, "decades ahead");
-        assert_eq!(best_time(i64::MAX, known), known);
-    }
-
-    #[test]
-    fn known_time_only_rises_and_never_beyond_reason() {
-        let day = 24 * 60 * 60;
-        let before = KNOWN.load(Ordering::Relaxed);
-        know_time(before + day);
-        know_time(before - day);
-        know_time(0);
-        know_time(i64::MAX);
-        know_time(BUILT_AT + LONGEST_LIFE);
-        assert_eq!(KNOWN.load(Ordering::Relaxed), before + day);
-    }
-
-    #[test]
-    fn a_build_stamp_is_decimal() {
-        assert_eq!(decimal(b"1793491200"), 1_793_491_200);
-    }
 }

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 
 /// WIB, Waktu Indonesia Barat: UTC+7 all year.
-const WIB: Offset = Offset::constant(7);
+pub(super) const WIB: Offset = Offset::constant(7);
 
 /// The WIB date of a moment given in seconds since 1970 UTC.
 ///

@@ -12,6 +12,7 @@ pub mod day;
 pub mod fault;
 pub mod fields;
 pub mod location;
+pub mod opening_hours;
 pub mod people;
 pub mod person;
 pub mod text;

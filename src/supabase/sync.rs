@@ -19,6 +19,7 @@ use crate::ledger::registration::RowKey;
 use crate::ledger::sync_queue::{self, RowVerdict};
 use crate::ledger::{Database, LedgerError};
 use crate::net::link::Link;
+use crate::trusted_clock;
 
 /// How often and how much is sent.
 #[derive(Debug, Clone, Copy)]
@@ -253,7 +254,7 @@ impl Sync {
         verdicts: &[(RowKey, RowVerdict)],
         course: &mut Course,
     ) -> Result<Next, LedgerError> {
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         self.database.write(|tx| sync_queue::record(tx, verdicts, now)).await?;
         report(verdicts);
         self.status.set(Standing::Working);

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+pub use crate::disk_space::Disk;
+use crate::ledger::process_start::{self, Restarts};
 use crate::ledger::{outbox, sync_queue};
 use crate::net::rung;
 use crate::supabase::sync;
+use crate::trusted_clock;
 use crate::whatsapp::connection::standing::Standing;
 
-/// No honest clock shows an earlier time (2026-11-01, UTC): the program did not exist. A release may
-/// move it forward; it has to be before its build, not at it.
-pub const EARLIEST_SANE: i64 = 1_793_491_200;
+/// No honest clock shows an earlier time: the program did not exist.
+pub const EARLIEST_SANE: i64 = trusted_clock::BUILT_AT;
 
 /// A clock is wrong when it differs by more than this from WhatsApp's, in seconds: certificates and
 /// WhatsApp's own checks bear minutes, not hours.
@@ -37,9 +39,11 @@ pub struct Facts {
     /// CPU time of the process since its start.
     pub cpu: Duration,
     /// Restarts of the last hour that nobody asked for.
-    pub restarts: u32,
-    /// Seconds by which WhatsApp's clock is ahead of the box's, if WhatsApp told.
-    pub clock_behind: Option<i64>,
+    pub restarts: Restarts,
+    /// Why this process was started; `None` if that was not written down.
+    pub start: Option<process_start::Cause>,
+    /// The moment by WhatsApp's clock, if it has told the time in this process.
+    pub server_time: Option<i64>,
     /// Time of the latest message by WhatsApp's clock, in seconds since 1970 UTC.
     pub latest_message: Option<i64>,
 }
@@ -70,18 +74,14 @@ pub struct Queues {
 pub struct Storage {
     /// `None` if the kernel does not tell.
     pub disk: Option<Disk>,
+    /// Whether somebody should look, because there is little room left.
+    pub low: bool,
+    /// Whether there is so little that registrations are refused.
+    pub closed: bool,
     /// The last failed commit of the ledger.
     pub failed: Option<Failed>,
     /// The ledger could not be read just now, and why.
     pub unreadable: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disk {
-    /// Bytes that the bot may still write.
-    pub free: u64,
-    pub total: u64,
-    pub read_only: bool,
 }
 
 /// A commit that the disk refused.
@@ -110,6 +110,8 @@ pub struct Memory {
     pub resident: u64,
     /// The part of it that is not backed by a file (`RssAnon`): heap and stacks.
     pub anonymous: u64,
+    /// Bytes of the heap in use, without SQLite's; counted in builds for the test bed only.
+    pub heap: Option<u64>,
 }
 
 impl Facts {
@@ -127,7 +129,8 @@ impl Facts {
         if self.unix < EARLIEST_SANE {
             return Some(ClockError::BeforeBuild);
         }
-        if let Some(behind) = self.clock_behind {
+        if let Some(server_time) = self.server_time {
+            let behind = server_time.saturating_sub(self.unix);
             return (behind.abs() > CLOCK_TOLERANCE).then_some(ClockError::Differs { behind });
         }
         // A message cannot have been sent in the future.
@@ -139,7 +142,8 @@ impl Facts {
     /// kept and carried on. The dead man's switch is fed only while this holds.
     pub fn promise_kept(&self) -> bool {
         let storage = &self.storage;
-        let writable = storage.disk.is_none_or(|disk| !disk.read_only && disk.free >= DISK_FULL)
+        let writable = !storage.closed
+            && storage.disk.is_none_or(|disk| !disk.read_only)
             && storage.unreadable.is_none()
             && self.recent_failure().is_none();
         let delivered = self.oldest_unsynced().is_none_or(|age| age < LONGEST_UNSYNCED);
@@ -158,16 +162,6 @@ impl Facts {
 /// A failed commit counts for this long. Writers that must not give up try again every 15 seconds,
 /// so a disk that still fails renews it.
 const FAILURE_LASTS: Duration = Duration::from_secs(3 * 60);
-
-/// Less free space than this in bytes and SQLite's next checkpoint may fail: the journal is cut back
-/// to 1 MiB, and one batch of messages takes less than another.
-pub const DISK_FULL: u64 = 4 * 1024 * 1024;
-
-/// Less free space than this in bytes and somebody should look: weeks of registrations still fit.
-pub const DISK_LOW: u64 = 200 * 1024 * 1024;
-
-/// On a disk that is small altogether, this share of it (1/20) is low instead.
-pub const DISK_LOW_SHARE: u64 = 20;
 
 /// Age of a row from which on the shared table is no longer of today's use.
 pub const LONGEST_UNSYNCED: Duration = Duration::from_secs(3600);
@@ -212,13 +206,16 @@ pub(super) mod tests {
             queues: Queues::default(),
             storage: Storage {
                 disk: Some(Disk { free: 4 << 30, total: 8 << 30, read_only: false }),
+                low: false,
+                closed: false,
                 failed: None,
                 unreadable: None,
             },
-            memory: Some(Memory { resident: 9_000_000, anonymous: 2_000_000 }),
+            memory: Some(Memory { resident: 9_000_000, anonymous: 2_000_000, heap: None }),
             cpu: Duration::from_secs(20),
-            restarts: 0,
-            clock_behind: None,
+            restarts: Restarts::default(),
+            start: Some(process_start::Cause::Asked),
+            server_time: Some(UNIX),
             latest_message: Some(UNIX - 60),
         }
     }
@@ -231,7 +228,7 @@ pub(super) mod tests {
             ("offline", |f| f.whatsapp.enter(Phase::Offline, f.now)),
             ("backlog", |f| f.queues.oldest_pending = Some(UNIX - 3600)),
             ("read-only", |f| f.storage.disk = Some(Disk { free: 1 << 30, total: 1 << 30, read_only: true })),
-            ("full", |f| f.storage.disk = Some(Disk { free: 0, total: 1 << 30, read_only: false })),
+            ("full", |f| f.storage.closed = true),
             ("unreadable", |f| f.storage.unreadable = Some("malformed".into())),
             ("clock", |f| f.unix = 0),
         ];
@@ -265,15 +262,16 @@ pub(super) mod tests {
     #[test]
     fn a_clock_is_wrong_before_the_build_behind_a_message_or_off_whatsapps() {
         let mut facts = well();
+        facts.server_time = None;
         assert_eq!(facts.clock_error(), None);
         facts.latest_message = Some(facts.unix + CLOCK_TOLERANCE);
         assert_eq!(facts.clock_error(), None);
         facts.latest_message = Some(facts.unix + CLOCK_TOLERANCE + 1);
         assert_eq!(facts.clock_error(), Some(ClockError::Differs { behind: 301 }));
         // What WhatsApp says of its clock weighs more than one message with a strange time.
-        facts.clock_behind = Some(0);
+        facts.server_time = Some(UNIX);
         assert_eq!(facts.clock_error(), None);
-        facts.clock_behind = Some(-7200);
+        facts.server_time = Some(UNIX - 7200);
         assert_eq!(facts.clock_error(), Some(ClockError::Differs { behind: -7200 }));
         facts.unix = EARLIEST_SANE - 1;
         assert_eq!(facts.clock_error(), Some(ClockError::BeforeBuild));

@@ -1,14 +1,11 @@
-//! What the kernel says about the process and its disk.
+//! What the kernel says about the process.
 
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::facts::{Disk, Memory};
+use super::facts::Memory;
 
 /// The process's memory; `None` where the kernel does not tell.
 pub fn memory() -> Option<Memory> {
@@ -23,23 +20,27 @@ fn parse_memory(status: &str) -> Option<Memory> {
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     };
-    Some(Memory { resident: bytes("VmRSS")?, anonymous: bytes("RssAnon")? })
+    Some(Memory { resident: bytes("VmRSS")?, anonymous: bytes("RssAnon")?, heap: heap() })
+}
+
+/// In a build for the test bed every allocation is counted.
+#[cfg(feature = "danger-accept-test-bed")]
+#[global_allocator]
+static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
+#[cfg(feature = "danger-accept-test-bed")]
+fn heap() -> Option<u64> {
+    u64::try_from(HEAP.current_usage()).ok()
+}
+
+#[cfg(not(feature = "danger-accept-test-bed"))]
+fn heap() -> Option<u64> {
+    None
 }
 
 /// CPU time of all threads of the process since its start.
 pub fn cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
-}
-
-/// Space on the disk that holds `folder`, and whether it can be written to.
-pub fn disk(folder: &Path) -> io::Result<Disk> {
-    let found = statvfs(folder)?;
-    Ok(Disk {
-        free: found.f_bavail.saturating_mul(found.f_frsize),
-        total: found.f_blocks.saturating_mul(found.f_frsize),
-        // ext4 with errors=remount-ro, as on the boxes, comes to this when a card fails.
-        read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
-    })
 }
 
 #[cfg(test)]
@@ -49,8 +50,9 @@ mod tests {
     #[test]
     fn memory_is_read_from_the_kernels_lines() {
         let status = "Name:\tbot-kjp\nVmPeak:\t  200000 kB\nVmRSS:\t    9876 kB\nRssAnon:\t    1234 kB\n";
-        let expected = Memory { resident: 9876 * 1024, anonymous: 1234 * 1024 };
-        assert_eq!(parse_memory(status), Some(expected));
+        let expected = Memory { resident: 9876 * 1024, anonymous: 1234 * 1024, heap: None };
+        let found = parse_memory(status).map(|memory| Memory { heap: None, ..memory });
+        assert_eq!(found, Some(expected));
         assert_eq!(parse_memory("VmRSS:\t9876 kB\n"), None);
         assert_eq!(parse_memory("VmRSS:\t9876\nRssAnon:\t1 kB"), None);
     }
@@ -60,9 +62,6 @@ mod tests {
         let memory = memory().unwrap();
         assert!(memory.resident >= memory.anonymous && memory.anonymous > 0);
         assert!(cpu() > Duration::ZERO);
-        let disk = disk(Path::new("/")).unwrap();
-        assert!(disk.total >= disk.free);
-        assert!(super::disk(Path::new("/nonexistent")).is_err());
     }
 
     proptest::proptest! {

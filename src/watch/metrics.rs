@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::facts::Facts;
 use super::report::condition_name;
 use super::warning::{Cause, Warning, worst};
+use crate::ledger::process_start::Cause as Start;
 use crate::net::rung::Kind;
 use crate::supabase::sync;
 use crate::whatsapp::connection::standing::Phase;
@@ -35,7 +36,14 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.one_gauge("uptime_seconds", "Time since the process started.", age(Some(facts.started)));
     page.one_counter("cpu_seconds_total", "CPU time of the process.", Some(facts.cpu.as_secs_f64()));
-    page.one_gauge("restarts_last_hour", "Restarts that nobody asked for.", Some(facts.restarts));
+    page.gauge("restarts_last_hour", "Restarts that nobody asked for, by what became of the process before.");
+    for cause in Start::ALL.into_iter().filter(|cause| cause.is_unwanted()) {
+        page.sample("restarts_last_hour", &[("cause", cause.code())], facts.restarts.of(cause));
+    }
+    page.gauge("start", "Why this process was started.");
+    for cause in Start::ALL {
+        page.sample("start", &[("cause", cause.code())], u8::from(facts.start == Some(cause)));
+    }
     let memory = facts.memory;
     page.one_gauge("resident_memory_bytes", "Memory of the process (VmRSS).", memory.map(|m| m.resident));
     page.one_gauge(
@@ -43,9 +51,15 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
         "Heap and stacks of the process (RssAnon).",
         memory.map(|m| m.anonymous),
     );
+    page.one_gauge("heap_bytes", "Heap in use (builds for the test bed).", memory.and_then(|m| m.heap));
     let disk = facts.storage.disk;
     page.one_gauge("disk_free_bytes", "Space left for the data folder.", disk.map(|d| d.free));
     page.one_gauge("disk_size_bytes", "Size of the data folder's disk.", disk.map(|d| d.total));
+    page.one_gauge(
+        "disk_closed",
+        "So little space that registrations are refused.",
+        Some(u8::from(facts.storage.closed)),
+    );
     page.one_gauge(
         "disk_read_only",
         "The data folder's disk is read-only.",
@@ -221,8 +235,11 @@ mod tests {
     #[test]
     fn a_state_set_has_exactly_one_state() {
         let page = page(&well(), &[]);
-        for (set, state) in [("whatsapp_phase", "phase=\"online\""), ("supabase_state", "state=\"working\"")]
-        {
+        for (set, state) in [
+            ("whatsapp_phase", "phase=\"online\""),
+            ("supabase_state", "state=\"working\""),
+            ("start", "cause=\"asked\""),
+        ] {
             let on: Vec<_> = page
                 .lines()
                 .filter(|line| line.starts_with(&format!("bot_kjp_{set}{{")) && line.ends_with(" 1"))

@@ -24,7 +24,6 @@ pub mod wording;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,11 +34,14 @@ use ureq::Agent;
 use crate::bell::Bell;
 use crate::clock;
 use crate::config::{self, SecretUrl};
+use crate::disk_space::DiskSpace;
 use crate::executor::Executor;
+use crate::ledger::process_start::Restarts;
 use crate::ledger::{self, CommitFailure, Database, LedgerError, inbound, outbox, process_start, sync_queue};
 use crate::net::rung;
 use crate::personal::PhoneNumber;
 use crate::supabase::sync::SyncStatus;
+use crate::trusted_clock;
 use crate::whatsapp::connection::standing::Standing;
 use alert::{Book, Decision, Kind, Message};
 use facts::{Bounds, Disk, Facts, Failed, Failure, Memory, Queues, Storage};
@@ -76,14 +78,14 @@ pub struct Sources {
     pub supabase: Option<SyncStatus>,
     /// Deliveries that wait in the inbox.
     pub inbox: Source<usize>,
-    /// Seconds by which WhatsApp's clock is ahead of the box's, if WhatsApp told.
-    pub clock_behind: Source<Option<i64>>,
+    /// The time by WhatsApp's clock, in seconds since 1970 UTC, if it has told in this process.
+    pub server_time: Source<Option<i64>>,
 }
 
 /// What the watch is built from.
 pub struct Parts {
     pub database: Database,
-    pub data_folder: PathBuf,
+    pub disk_space: DiskSpace,
     pub sources: Sources,
     /// Rung when an alert lies in the outbox.
     pub outbox_bell: Bell,
@@ -102,11 +104,14 @@ pub struct Settings {
     pub ntfy: Option<SecretUrl>,
     pub healthchecks: Option<SecretUrl>,
     pub healthchecks_interval: Duration,
+    /// Why this process was started, if that was written down.
+    pub start: Option<process_start::Cause>,
 }
 
 impl Settings {
-    pub fn of(settings: &config::Settings) -> Self {
+    pub fn of(settings: &config::Settings, start: Option<process_start::Cause>) -> Self {
         Self {
+            start,
             bounds: Bounds {
                 told_after: settings.connection.told_after,
                 longest_silence: settings.connection.longest_silence,
@@ -153,8 +158,9 @@ struct State {
 struct Slow {
     at: Instant,
     disk: Option<Disk>,
+    room: bool,
     memory: Option<Memory>,
-    restarts: u32,
+    restarts: Restarts,
 }
 
 /// All that is known and follows from it.
@@ -256,7 +262,7 @@ impl Watch {
     }
 
     fn facts(&self, state: &mut State, count_age: Duration) -> Facts {
-        let Parts { database, sources, settings, data_folder, .. } = &self.shared.parts;
+        let Parts { database, sources, settings, disk_space, .. } = &self.shared.parts;
         let (now, unix) = (clock::now(), clock::unix_seconds());
         let old = |at: Instant, limit| now.saturating_duration_since(at) >= limit;
 
@@ -276,11 +282,13 @@ impl Watch {
             queues.outbox = outbox::count(conn)?;
             latest_message = inbound::latest(conn)?;
             if slow {
+                let (disk, room) = disk_space.look();
                 state.slow = Some(Slow {
                     at: now,
-                    disk: machine::disk(data_folder).ok(),
+                    disk,
+                    room,
                     memory: machine::memory(),
-                    restarts: process_start::restarts(conn, unix)?,
+                    restarts: process_start::restarts(conn, trusted_clock::now())?,
                 });
             }
             Ok::<_, LedgerError>(())
@@ -289,6 +297,7 @@ impl Watch {
             unreadable = Some(error.to_string());
         }
         let slow = state.slow.clone();
+        let disk = slow.as_ref().and_then(|slow| slow.disk);
         Facts {
             now,
             unix,
@@ -299,14 +308,17 @@ impl Watch {
             supabase: sources.supabase.as_ref().map(SyncStatus::get),
             queues,
             storage: Storage {
-                disk: slow.as_ref().and_then(|slow| slow.disk),
+                disk,
+                low: disk.is_some_and(|disk| disk_space.limits().is_low(disk)),
+                closed: slow.as_ref().is_some_and(|slow| !slow.room),
                 failed: database.last_failure().map(|(at, failure)| failed(at, &failure)),
-                unreadable,
+                unreadable: unreadable.or_else(|| database.damage().map(|said| said.to_string())),
             },
             memory: slow.as_ref().and_then(|slow| slow.memory),
             cpu: machine::cpu(),
-            restarts: slow.map_or(0, |slow| slow.restarts),
-            clock_behind: (sources.clock_behind)(),
+            restarts: slow.map(|slow| slow.restarts).unwrap_or_default(),
+            start: settings.start,
+            server_time: (sources.server_time)(),
             latest_message,
         }
     }
@@ -425,7 +437,8 @@ fn enqueue(
             let chat = format!("{}@s.whatsapp.net", operator.expose());
             let (prefix, wa_message_id) = message_id(message, &chat);
             outbox::withdraw(tx, &prefix)?;
-            let reply = outbox::Reply { chat, wa_message_id, text: text(message, unix), at: unix };
+            let reply =
+                outbox::Reply { chat, wa_message_id, text: text(message, unix), at: trusted_clock::now() };
             match outbox::enqueue(tx, &reply) {
                 // Ten thousand replies wait; one that says so would not be read in time either.
                 Err(LedgerError::Full { .. }) => {

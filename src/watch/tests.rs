@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk_space::Limits;
 use crate::executor;
 use crate::whatsapp::connection::standing::{LastEnd, Phase};
 use futures_lite::future::or;
@@ -25,13 +26,13 @@ impl Bench {
         let source = standing.clone();
         let watch = Watch::new(Parts {
             database: database.clone(),
-            data_folder: "/".into(),
+            disk_space: DiskSpace::new("/".into(), Limits { warn_below: 0, stop_below: 0 }),
             sources: Sources {
                 whatsapp: Arc::new(move || source.lock().unwrap().clone()),
                 dns: Arc::new(Vec::new),
                 supabase: None,
                 inbox: Arc::new(|| 0),
-                clock_behind: Arc::new(|| Some(0)),
+                server_time: Arc::new(|| Some(clock::unix_seconds())),
             },
             outbox_bell: Bell::default(),
             agent: Agent::new_with_defaults(),
@@ -42,6 +43,7 @@ impl Bench {
                 ntfy: None,
                 healthchecks: None,
                 healthchecks_interval: Duration::from_secs(300),
+                start: None,
             },
         });
         Self { watch, database, standing }

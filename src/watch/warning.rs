@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
-
 use super::facts::{self, ClockError, Facts, Failure};
+use crate::ledger::process_start::Restarts;
 use crate::net::rung::{self, Kind};
+use crate::registration::opening_hours;
 use crate::supabase::sync;
 use crate::supabase::verdict::Action;
 
@@ -66,10 +65,6 @@ const MANY_RESTARTS: u32 = 5;
 /// More resident memory than this in bytes is a leak: six times the budget.
 const MUCH_MEMORY: u64 = 64 * 1024 * 1024;
 
-/// Registration opens at this time of the day in WIB, as seconds since midnight, and closes at
-/// midnight.
-const OPENING: i64 = 6 * 3600 + 5 * 60;
-
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
@@ -100,7 +95,7 @@ macro_rules! causes {
 causes! {
     /// The kernel mounted the disk read-only.
     DiskReadOnly = "disk.read_only", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [];
-    /// No space for the next message.
+    /// No space: registrations are refused, or not even that can be written.
     DiskFull = "disk.full", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [DiskReadOnly];
     /// The disk refuses to write for another reason.
     DiskFailing = "disk.failing", Unhealthy, after Duration::ZERO, calm CALM, alerts true,
@@ -208,6 +203,7 @@ pub enum Detail {
         total: u64,
     },
     Count(u32),
+    Restarts(Restarts),
     For(Duration),
     Days(i64),
     Clock(ClockError),
@@ -260,8 +256,8 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     dns(facts, &mut found);
     whatsapp(facts, &mut found);
     supabase(facts, &mut found);
-    if facts.restarts > MANY_RESTARTS {
-        found.push(Condition::new(Cause::Restarts).detail(Detail::Count(facts.restarts)));
+    if facts.restarts.total() > MANY_RESTARTS {
+        found.push(Condition::new(Cause::Restarts).detail(Detail::Restarts(facts.restarts.clone())));
     }
     if let Some(error) = facts.clock_error() {
         found.push(Condition::new(Cause::ClockWrong).detail(Detail::Clock(error)));
@@ -279,10 +275,10 @@ fn disk(facts: &Facts, found: &mut Vec<Condition>) {
     let failed_by = |kind| failed.filter(|failed| failed.kind == kind);
     if let Some(disk) = facts.storage.disk {
         let space = Detail::Bytes { free: disk.free, total: disk.total };
-        if disk.free < facts::DISK_LOW.min(disk.total / facts::DISK_LOW_SHARE) {
+        if facts.storage.low {
             found.push(Condition::new(Cause::DiskLow).detail(space.clone()));
         }
-        if disk.free < facts::DISK_FULL && failed_by(Failure::Full).is_none() {
+        if facts.storage.closed && failed_by(Failure::Full).is_none() {
             found.push(Condition::new(Cause::DiskFull).detail(space));
         }
         if disk.read_only && failed_by(Failure::ReadOnly).is_none() {
@@ -398,22 +394,11 @@ fn whatsapp(facts: &Facts, found: &mut Vec<Condition>) {
 }
 
 /// How long nobody's message has come in, counted within the opening hours of this day; `None`
-/// outside of them, and while the clock cannot be trusted to know them.
+/// outside of them, and until WhatsApp has told the time: the box's own clock does not know them.
 fn silence(facts: &Facts) -> Option<Duration> {
-    if facts.clock_error().is_some() {
-        return None;
-    }
-    let open = open_for(facts.unix)?;
+    let open = opening_hours::open_for(facts.server_time?)?;
     let last = facts.whatsapp.last_message.unwrap_or(facts.started);
     Some(facts.now.saturating_duration_since(last).min(open))
-}
-
-/// How long registration has been open on this day in Jakarta; `None` while it is closed.
-fn open_for(unix: i64) -> Option<Duration> {
-    let moment = Timestamp::from_second(unix).ok()?;
-    let local = Offset::constant(7).to_datetime(moment).time();
-    let seconds = i64::from(local.hour()) * 3600 + i64::from(local.minute()) * 60 + i64::from(local.second());
-    u64::try_from(seconds - OPENING).ok().map(Duration::from_secs)
 }
 
 fn supabase(facts: &Facts, found: &mut Vec<Condition>) {

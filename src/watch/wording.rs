@@ -8,6 +8,7 @@ use jiff::tz::Offset;
 
 use super::facts::{ClockError, Facts};
 use super::warning::{Cause, Detail, Severity, Warning};
+use crate::ledger::process_start::{Cause as Start, Restarts};
 use crate::net::rung::{Condition, Kind};
 use crate::supabase::sync;
 use crate::supabase::verdict::Action;
@@ -51,9 +52,14 @@ pub const fn subject(cause: Cause) -> &'static str {
 /// What is wrong, in one or two sentences.
 pub fn sentence(cause: Cause, detail: &Detail) -> String {
     let more = match (cause, detail) {
-        (Cause::DiskLow | Cause::DiskFull, Detail::Bytes { free, total }) => {
+        (Cause::DiskLow, Detail::Bytes { free, total }) => {
             format!("tersisa {} dari {}.", bytes(*free), bytes(*total))
         }
+        (Cause::DiskFull, Detail::Bytes { free, total }) => format!(
+            "tersisa {} dari {}. Pendaftaran baru ditolak dengan sopan sampai ada ruang.",
+            bytes(*free),
+            bytes(*total)
+        ),
         (Cause::MemoryHigh, Detail::Bytes { total, .. }) => format!("{}.", bytes(*total)),
         (Cause::DiskReadOnly | Cause::DiskFull | Cause::DiskFailing, _) => {
             "pendaftaran baru tidak dapat disimpan. Pesan warga tetap aman di WhatsApp.".to_owned()
@@ -111,9 +117,11 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
         (Cause::SyncParked, Detail::Count(rows)) => {
             format!("{rows} pendaftaran tersimpan di perangkat ini, tetapi tidak ada di Supabase.")
         }
-        (Cause::Restarts, Detail::Count(restarts)) => {
-            format!("{restarts} kali menyala ulang sendiri dalam satu jam terakhir.")
-        }
+        (Cause::Restarts, Detail::Restarts(restarts)) => format!(
+            "{} kali menyala ulang sendiri dalam satu jam terakhir ({}).",
+            restarts.total(),
+            by_cause(restarts)
+        ),
         (Cause::ClockWrong, Detail::Clock(ClockError::Differs { behind })) => {
             let way = if *behind > 0 { "terlambat" } else { "terlalu cepat" };
             format!("{way} {} dari jam WhatsApp.", duration(Duration::from_secs(behind.unsigned_abs())))
@@ -144,7 +152,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         (Cause::DiskFull | Cause::DiskLow, _) => {
             "Hapus berkas yang tidak perlu (bukan bot-kjp.db). Lihat pemakaian: df -h"
         }
-        (Cause::LedgerDamaged, _) => "Jangan hapus apa pun. Hubungi teknisi.",
+        (Cause::LedgerDamaged, _) => {
+            "Jangan hapus apa pun. Hubungi teknisi. Untuk mulai dari awal tanpa data lama: bot-kjp set-aside"
+        }
         (Cause::LineDown, _) => "Periksa modem, kabel, dan paket data. Bot menyambung sendiri setelah pulih.",
         (Cause::DnsDead, _) => {
             "Nyalakan ulang modem. Bila tetap, pasang alamat cadangan di network.pinned atau hubungi ISP."
@@ -361,7 +371,38 @@ pub fn memory(facts: &Facts) -> String {
 
 pub fn process(facts: &Facts) -> String {
     let uptime = facts.now.saturating_duration_since(facts.started);
-    format!("menyala {}; {} kali menyala ulang dalam satu jam", duration(uptime), facts.restarts)
+    let mut text = format!("menyala {}", duration(uptime));
+    if let Some(cause) = facts.start {
+        text.push_str(&format!(", sebelumnya {}", start(cause)));
+    }
+    text.push_str(&format!("; {} kali menyala ulang sendiri dalam satu jam", facts.restarts.total()));
+    if facts.restarts.total() > 0 {
+        text.push_str(&format!(" ({})", by_cause(&facts.restarts)));
+    }
+    text
+}
+
+/// What became of the process before.
+pub const fn start(cause: Start) -> &'static str {
+    match cause {
+        Start::First => "belum pernah berjalan",
+        Start::Asked => "dihentikan operator",
+        Start::Update => "diperbarui",
+        Start::Reboot => "perangkat dinyalakan ulang",
+        Start::PowerCut => "listrik padam",
+        Start::Crash => "mati mendadak",
+        Start::Watchdog => "macet",
+        Start::OutOfMemory => "kehabisan memori",
+        Start::Failed => "berhenti karena kesalahan",
+        Start::Configuration => "konfigurasi salah",
+    }
+}
+
+/// How often each cause, the words of [`start`].
+fn by_cause(restarts: &Restarts) -> String {
+    let counts: Vec<String> =
+        restarts.iter().map(|(cause, count)| format!("{count} {}", start(cause))).collect();
+    counts.join(", ")
 }
 
 pub fn clock(facts: &Facts) -> String {
@@ -381,6 +422,7 @@ mod tests {
             Detail::Action(Action::CheckKey),
             Detail::Bytes { free: 1, total: 2 },
             Detail::Count(6),
+            Detail::Restarts(Start::ALL.into_iter().map(|cause| (cause, 3)).collect()),
             Detail::For(Duration::from_secs(90)),
             Detail::Days(12),
             Detail::Clock(ClockError::BeforeBuild),
@@ -416,6 +458,18 @@ mod tests {
         assert_eq!(bytes(0), "0,0 kB");
         assert_eq!(bytes(9_876_543), "9,8 MB");
         assert_eq!(bytes(u64::MAX), "18446744073,7 GB");
+    }
+
+    #[test]
+    fn every_cause_of_a_start_has_words_of_its_own() {
+        let words: std::collections::BTreeSet<_> = Start::ALL.map(start).into_iter().collect();
+        assert_eq!(words.len(), Start::ALL.len());
+        let restarts = [(Start::PowerCut, 2), (Start::Watchdog, 4), (Start::Asked, 9)].into_iter().collect();
+        assert_eq!(
+            sentence(Cause::Restarts, &Detail::Restarts(restarts)),
+            "Bot berulang kali mati: 6 kali menyala ulang sendiri dalam satu jam terakhir (2 listrik padam, 4 \
+             macet)."
+        );
     }
 
     #[test]

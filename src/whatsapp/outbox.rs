@@ -23,6 +23,7 @@ use crate::executor::Executor;
 use crate::ledger::outbox::{self, DueReply};
 use crate::ledger::{Database, LedgerError};
 use crate::net::deadline::within;
+use crate::trusted_clock;
 
 /// Replies that may be on their way at once. Enough to reach 5 per second when an ack takes a
 /// second and a half; small enough that a crash repeats only few.
@@ -118,7 +119,7 @@ impl Outbox {
         if taken >= MAX_IN_FLIGHT {
             return Vec::new();
         }
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         // One more than those on their way, which are due still, so that a free one is seen.
         let limit = u32::try_from(LOOK_AHEAD + taken).unwrap_or(u32::MAX);
         match self.database.read_durable(|conn| outbox::due(conn, now, limit)).await {
@@ -148,7 +149,7 @@ impl Outbox {
 
     async fn send(&self, due: &DueReply) -> Result<(), LedgerError> {
         let Some(client) = self.connection.client() else { return Ok(()) };
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         if let Some(reason) = due.exhausted(now) {
             return self.give_up(due, reason).await;
         }
@@ -192,7 +193,8 @@ impl Outbox {
         };
         match within(ACK_DEADLINE, or(answered, lost)).await.unwrap_or(Sent::Unanswered) {
             Sent::Answered(Ack::Accepted) => {
-                self.database.write(|tx| outbox::remove(tx, id)).await?;
+                // A power cut in the next moment has it sent again, as the same message.
+                self.database.write_lazily(|tx| outbox::remove(tx, id))?;
             }
             Sent::Answered(Ack::Refused(code)) if HOPELESS.contains(&code.as_str()) => {
                 self.give_up(due, &format!("WhatsApp refused it with code {code}")).await?;
@@ -214,7 +216,7 @@ impl Outbox {
 
     async fn give_up(&self, due: &DueReply, reason: &str) -> Result<(), LedgerError> {
         log::error!("outbox: reply {} given up: {reason}", due.reply.wa_message_id);
-        self.database.write(|tx| outbox::give_up(tx, due.id, reason, clock::unix_seconds())).await
+        self.database.write(|tx| outbox::give_up(tx, due.id, reason, trusted_clock::now())).await
     }
 }
 

@@ -10,14 +10,15 @@ use wacore::runtime::{AbortHandle, Runtime};
 use wacore::time::{TimeProvider, set_time_provider};
 
 use crate::executor::Executor;
-use crate::{clock, worker};
+use crate::{clock, trusted_clock, worker};
 
-/// Lets whatsapp-rust read the same clock as everybody else. Only the first call counts.
+/// Lets whatsapp-rust read the clock that can be trusted: what it keeps until some time must not be
+/// forgotten because NTP moves the box's clock by decades. Only the first call counts.
 pub fn share_the_clock() {
     struct OurClock;
     impl TimeProvider for OurClock {
         fn now_millis(&self) -> i64 {
-            clock::unix_milliseconds()
+            trusted_clock::now_milliseconds()
         }
     }
     // It may have been set before, by an earlier test of the same process.

@@ -174,9 +174,9 @@ impl Stage {
             .writers
             .iter()
             .flat_map(|writer| {
-                writer.said.iter().enumerate().filter(|(_, id)| writer.phone.delivered(id)).map(
-                    |(n, id)| (id.clone(), n.checked_sub(CHOICES).map(|person| writer.customer.person(person).nik)),
-                )
+                writer.said.iter().enumerate().filter(|(_, id)| writer.phone.delivered(id)).map(|(n, id)| {
+                    (id.clone(), n.checked_sub(CHOICES).map(|person| writer.customer.person(person).nik))
+                })
             })
             .collect();
         self.tally.acknowledged = acknowledged.len();

@@ -138,7 +138,8 @@ impl Scene {
     pub fn switch_on(&self) -> Machine {
         let (parts, first) = (&self.parts, &self.first());
         let (init, disk) = (Init::Busybox, &self.disk);
-        let hardware = Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock: None };
+        let hardware =
+            Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock: None };
         Machine::start(&hardware).expect("the box is switched on")
     }
 

@@ -90,11 +90,8 @@ impl Server {
         let mut deploy = Command::new(script);
         deploy.arg("-F").arg(self.ssh_config()).arg("root@box").stdin(Stdio::null());
         let output = deploy.output().expect("scripts/deploy runs");
-        let said = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         println!("---- deploy {}: {} after {:?}\n{said}", binary.display(), output.status, begun.elapsed());
         (output.status.success(), said)
     }
@@ -128,7 +125,15 @@ impl Server {
 
 fn switch_on(scene: &Scene) -> Machine {
     let (parts, disk, first) = (&scene.parts, &scene.disk, &scene.parts.first());
-    let hardware = Hardware { parts, init: Init::Systemd, first, disk, ports: &[SSH], counts_instructions: false, clock: None };
+    let hardware = Hardware {
+        parts,
+        init: Init::Systemd,
+        first,
+        disk,
+        ports: &[SSH],
+        counts_instructions: false,
+        clock: None,
+    };
     let machine = Machine::start(&hardware).expect("the box is switched on");
     machine.wait_booted().expect("the box boots");
     machine

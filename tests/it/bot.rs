@@ -14,13 +14,25 @@ use tempfile::TempDir;
 use testbed::bot::{DatabaseCopy, copy_database};
 use testbed::{Line, WhatsApp};
 
+use super::disk::Disk;
 use super::qr_camera;
 
 /// Longest wait for anything that the bot should do; a passing test never waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The bot built together with these tests: it accepts the test bed.
-pub const BOT: &str = env!("CARGO_BIN_EXE_bot-kjp");
+/// Variable with a program that runs the box's bot in an emulator, if it is to be tested instead.
+const EMULATED: &str = "BOT_KJP_EMULATED";
+
+/// The bot to test: the one built together with these tests, which accepts the test bed, or the same
+/// built for the box.
+pub fn program() -> PathBuf {
+    std::env::var_os(EMULATED).map_or_else(|| env!("CARGO_BIN_EXE_bot-kjp").into(), PathBuf::from)
+}
+
+/// Whether the bot runs in an emulator, whose threads and memory would be counted as the bot's.
+pub fn is_emulated() -> bool {
+    std::env::var_os(EMULATED).is_some()
+}
 
 /// A bot's command line without its arguments. What the developer's shell has set does not leak
 /// into the bot, and the bot is killed when the thread that started it ends, however it ends: a
@@ -50,6 +62,8 @@ pub struct Home {
     secrets: Vec<(String, String)>,
     /// The network namespace that its bots run in, if it is not this process's.
     network: Option<PathBuf>,
+    /// The disk that the data lies on, if it is one of its own.
+    disk: Option<Disk>,
 }
 
 impl Home {
@@ -67,6 +81,27 @@ impl Home {
     pub fn on(line: &Line, more: &str) -> Self {
         let home = Self::at("wss://web.whatsapp.com/ws/chat", more);
         Self { network: Some(line.home().path()), ..home }
+    }
+
+    /// The same with the data on a disk of its own.
+    pub fn on_disk(server: &WhatsApp, disk: Disk, more: &str) -> Self {
+        let home = Self::at(&server.url(), more);
+        let file = home.path().join("config.toml");
+        let config = std::fs::read_to_string(&file).expect("the configuration");
+        let folder = |path: &Path| format!("{:?}", path.display().to_string());
+        let config = config.replacen(&folder(home.path()), &folder(&disk.folder()), 1);
+        std::fs::write(&file, config).expect("the configuration is written");
+        Self { disk: Some(disk), ..home }
+    }
+
+    /// The disk that the data lies on.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a disk of its own")
+    }
+
+    /// The data folder, as this process sees it.
+    pub fn data(&self) -> PathBuf {
+        self.disk.as_ref().map_or_else(|| self.path().to_path_buf(), Disk::from_outside)
     }
 
     fn at(url: &str, more: &str) -> Self {
@@ -89,7 +124,7 @@ impl Home {
             data = folder.path().display().to_string(),
         );
         std::fs::write(folder.path().join("config.toml"), config).expect("the configuration is written");
-        Self { folder, secrets: Vec::new(), network: None }
+        Self { folder, secrets: Vec::new(), network: None, disk: None }
     }
 
     pub fn secret(&mut self, name: &str, value: &str) {
@@ -108,7 +143,14 @@ impl Home {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = command(BOT, self.network.as_deref());
+        let mut command = match &self.disk {
+            None => command(program(), self.network.as_deref()),
+            Some(disk) => {
+                let mut command = command("nsenter", None);
+                command.arg(format!("--mount={}", disk.namespace().display())).arg("--").arg(program());
+                command
+            }
+        };
         command
             .args(arguments)
             .arg("--config")
@@ -139,7 +181,7 @@ impl Home {
 
     /// A copy of the ledger as it lies on the disk now: the bot holds the original locked.
     pub fn ledger(&self) -> Ledger {
-        Ledger { copy: copy_database(&self.path().join("bot-kjp.db")).expect("the ledger is copied") }
+        Ledger { copy: copy_database(&self.data().join("bot-kjp.db")).expect("the ledger is copied") }
     }
 }
 

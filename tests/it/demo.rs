@@ -1,12 +1,11 @@
 //! The demo is a promise too: what it announces must come true.
 
-use std::path::Path;
 
-use super::bot::BOT;
+use super::bot::program;
 use super::scene::enough_of_today;
 
 #[test]
 fn the_demo_keeps_every_promise() {
     enough_of_today();
-    testbed::demo::rehearse(Path::new(BOT), Box::new(std::io::sink())).unwrap();
+    testbed::demo::rehearse(&program(), Box::new(std::io::sink())).unwrap();
 }

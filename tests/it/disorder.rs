@@ -8,6 +8,7 @@ use bot_kjp::clock;
 
 use testbed::{Addressing, Child, Fault};
 
+use super::ends::{toll, was_cheap};
 use super::guest::{Guest, check, check_all_sent_once, wait_acknowledged};
 use super::scene::Scene;
 use super::seed;
@@ -176,12 +177,14 @@ fn an_answer_that_whatsapp_refuses_for_good_is_given_up_visibly_and_the_next_one
     let bot = scene.run();
     let (ani, phone) = scene.customer(0);
     scene.choose_foodstation(&phone);
+    let before = toll(&scene, &bot);
     scene.on_the_bot(Fault::RejectMessages { code: 463, count: Some(1) });
     scene.say(&phone, &ani.registration_text(0));
     bot.wait_for_line("given up");
     let answer = scene.ask(&phone, &ani.registration_text(1));
     assert!(answer.contains(&ani.person(1).nama), "{answer}");
     assert_eq!(phone.shown().len(), 3, "two choices and the second registration");
+    was_cheap(&scene, &bot, before, 0);
 
     let _ = bot.terminate();
     let ledger = scene.home.ledger();

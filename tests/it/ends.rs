@@ -35,13 +35,13 @@ const CPU: Duration = Duration::from_secs(1);
 const MEMORY_KIB: u64 = 1024;
 
 /// What a bot has spent so far: tries to connect, processor time, anonymous memory in KiB.
-fn toll(scene: &Scene, bot: &Bot) -> (i64, Duration, u64) {
+pub fn toll(scene: &Scene, bot: &Bot) -> (i64, Duration, u64) {
     let tries = scene.home.ledger().count("SELECT coalesce(max(id), 0) FROM connection_attempt");
     (tries, bot.cpu_time(), bot.status("RssAnon"))
 }
 
 /// Since `before`, one try to connect was made for each of `ends`, and little was spent.
-fn was_cheap(scene: &Scene, bot: &Bot, before: (i64, Duration, u64), ends: i64) {
+pub fn was_cheap(scene: &Scene, bot: &Bot, before: (i64, Duration, u64), ends: i64) {
     let now = toll(scene, bot);
     assert_eq!(now.0 - before.0, ends, "tries to connect; the bot printed:\n{}", bot.output());
     assert!(now.1 - before.1 <= CPU, "{before:?} {now:?}");
@@ -85,12 +85,16 @@ fn waits_after(refusal: Fault, sentence: &str, pause: Duration) {
 }
 
 /// The session is void: the bot says so, keeps what it has, offers a code and serves again.
-fn pairs_again_after(end: &[Fault]) {
+///
+/// `tries`: connections from then on, the one that learns of it (if it is a login), the one that pairs and
+/// the one after that.
+fn pairs_again_after(end: &[Fault], tries: i64) {
     let scene = Scene::new();
     let bot = scene.run();
     let (ani, phone) = scene.customer(0);
     scene.choose_foodstation(&phone);
     scene.ask(&phone, &ani.registration_text(0));
+    let before = toll(&scene, &bot);
     for fault in end {
         scene.on_the_bot(fault.clone());
     }
@@ -103,6 +107,7 @@ fn pairs_again_after(end: &[Fault]) {
     let answer = scene.ask(&phone, &ani.registration_text(1));
     assert!(answer.contains(&ani.person(1).nama), "{answer}");
     assert_eq!(registered(), 2);
+    was_cheap(&scene, &bot, before, tries);
 }
 
 /// The ends that the bot waits after for up to a minute, all at the same time.
@@ -140,11 +145,13 @@ fn a_bot_that_is_outdated_says_so_and_looks_for_the_version_again() {
         scene.home.ledger().count(sql)
     };
     until(|| (looked_up() > 0).then_some(())).expect("the version was looked up");
+    let before = toll(&scene, &bot);
     scene.on_the_bot(failure(405, &[]));
     scene.on_the_bot(Fault::Drop);
     bot.wait_for_line("menolak versi bot ini");
     until(|| (looked_up() == 0).then_some(())).expect("the version is forgotten");
     ani.register(&scene);
+    was_cheap(&scene, &bot, before, 1);
     // It would try again in a quarter of an hour; whoever updates it does not wait so long.
     let (status, took) = bot.terminate();
     assert!(status.success(), "{status}");
@@ -157,12 +164,12 @@ fn a_bot_that_is_outdated_says_so_and_looks_for_the_version_again() {
 
 #[test]
 fn a_login_refused_as_logged_out_keeps_all_data_and_offers_a_code() {
-    pairs_again_after(&[failure(401, &[]), Fault::Drop]);
+    pairs_again_after(&[failure(401, &[]), Fault::Drop], 3);
 }
 
 #[test]
 fn stream_error_516_keeps_all_data_and_offers_a_code() {
-    pairs_again_after(&[stanza("stream:error", &[("code", "516")], None)]);
+    pairs_again_after(&[stanza("stream:error", &[("code", "516")], None)], 2);
 }
 
 #[test]
@@ -229,6 +236,7 @@ fn a_deaf_connection_is_told_from_a_silent_one_and_made_anew() {
     let error = tempfile::NamedTempFile::new().expect("a file");
     let to_noon = (NOON - clock::unix_seconds()).rem_euclid(24 * 3600);
     std::fs::write(error.path(), to_noon.to_string()).expect("the clock is set");
+    scene.server.set_clock_ahead(to_noon);
     scene.home.secret(clock::ERROR_VARIABLE, &error.path().display().to_string());
     scene.home.secret(clock::SPEED_VARIABLE, SPEED);
     let bot = scene.run();

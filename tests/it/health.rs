@@ -138,17 +138,17 @@ fn free_port() -> u16 {
 }
 
 /// A bot's status page.
-struct Page {
+pub struct Page {
     port: u16,
 }
 
 impl Page {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { port: free_port() }
     }
 
     /// The lines of configuration that put the page there.
-    fn configuration(&self) -> String {
+    pub fn configuration(&self) -> String {
         format!("[health]\nlisten = \"127.0.0.1:{}\"\n", self.port)
     }
 
@@ -188,7 +188,7 @@ impl Page {
     }
 
     /// The page for Prometheus: every series with its value.
-    fn metrics(&self) -> BTreeMap<String, f64> {
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
         let (status, page) = self.ask("/metrics").expect("a page");
         assert_eq!(status, 200);
         let mut series = BTreeMap::new();

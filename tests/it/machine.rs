@@ -2,7 +2,7 @@
 //! `/var` and `/run`, on this machine's kernel and programs. No systemd runs in it. What happens in it
 //! does not outlive it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bot_kjp::clock;
 use tempfile::TempDir;
 
-use super::bot::{BOT, DEADLINE, command};
+use super::bot::{DEADLINE, command, program};
 
 /// Where a bot is carried to a box.
 pub const CARRIED: &str = "/root/bot-kjp.new";
@@ -40,15 +40,16 @@ pub struct Machine {
     _folder: TempDir,
 }
 
-/// Makes the namespaces' folders in place. `$1`: a folder for busybox's programs, or nothing.
+/// Makes the machine's folders. `$1`: a folder for busybox's programs, or nothing; `$2`: anything if
+/// the network is its own; `$3`: where its `/etc` is made.
 const SETUP: &str = r#"
 set -e
 mount --make-rprivate /
 [ -z "$2" ] || ip link set lo up
-copy=$(mktemp -d)
-mount -t tmpfs tmpfs "$copy"
-cp -a /etc/. "$copy"
-mount --bind "$copy" /etc
+mkdir "$3"
+mount -t tmpfs tmpfs "$3"
+cp -a /etc/. "$3"
+mount --bind "$3" /etc
 for folder in /usr/local /usr/share/doc /var /run /root; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
 mkdir -p /var/lib /var/log /var/tmp
 if [ -n "$1" ]; then
@@ -78,13 +79,14 @@ impl Machine {
             Programs::Debian => String::new(),
             Programs::Busybox => folder.path().join("bin").display().to_string(),
         };
-        let mut unshare = command("unshare");
+        let mut unshare = command("unshare", None);
         unshare.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--ipc", "--uts"]);
         if network == Network::Own {
             unshare.arg("--net");
         }
         let own_network = if network == Network::Own { "yes" } else { "" };
-        unshare.args(["--", "sh", "-c", SETUP, "machine", &busybox, own_network]);
+        let etc = folder.path().join("etc").display().to_string();
+        unshare.args(["--", "sh", "-c", SETUP, "machine", &busybox, own_network, &etc]);
         unshare.env("PATH", PATH);
         let mut holder = unshare.spawn().expect("a machine of its own");
         let mut said = BufReader::new(holder.stdout.take().expect("stdout is piped"));
@@ -126,16 +128,16 @@ impl Machine {
 
     /// Carries a program to the machine, changed by `change`, as an operator copies a new version.
     pub fn carry(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut program = fs::read(BOT).expect("the bot");
+        let mut program = fs::read(program()).expect("the bot");
         change(&mut program);
         let file = self.path(CARRIED);
         let _ = fs::remove_file(&file);
         fs::write(&file, program).expect("it is written");
-        fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("its mode");
+        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("its mode");
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = command("nsenter");
+        let mut command = command("nsenter", None);
         command
             .args(["--target", &self.init.to_string(), "--mount", "--pid", "--net", "--uts", "--ipc", "--"])
             .args(words)

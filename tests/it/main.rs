@@ -2,7 +2,9 @@
 
 mod baileys;
 mod bot;
+mod clock;
 mod demo;
+mod disk;
 mod disorder;
 mod ends;
 mod guest;
@@ -22,4 +24,5 @@ mod seed;
 mod service_manager;
 mod shipped;
 mod storage;
+mod surroundings;
 mod sync;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use testbed::{Options, WhatsApp};
 
-use super::bot::{BOT, Bot, Home, command};
+use super::bot::{Bot, Home, command, program};
 use super::scene::Scene;
 
 #[test]
@@ -99,7 +99,7 @@ fn with_config(text: &str) -> (i32, String) {
 }
 
 fn run(arguments: &[&str]) -> (i32, String) {
-    let mut command = command(BOT, None);
+    let mut command = command(program(), None);
     command.args(arguments);
     refused(Bot::start(command))
 }

@@ -7,6 +7,7 @@ use testbed::customers::Customer;
 use testbed::{Fault, Handset, Options, Shown, Supabase, WhatsApp};
 
 use super::bot::{Bot, DEADLINE, Home};
+use super::disk::Disk;
 
 pub struct Scene {
     pub server: WhatsApp,
@@ -24,6 +25,15 @@ impl Scene {
     pub fn with(more: &str) -> Self {
         let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
         let home = Home::with(&server, more);
+        let operator = server.phone("Operator").expect("a phone");
+        home.pair(&operator);
+        Self { server, home, operator }
+    }
+
+    /// A scene whose bot has its data on a disk of its own, of so many megabytes.
+    pub fn on_disk(megabytes: u64, more: &str) -> Self {
+        let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+        let home = Home::on_disk(&server, Disk::new(megabytes), more);
         let operator = server.phone("Operator").expect("a phone");
         home.pair(&operator);
         Self { server, home, operator }

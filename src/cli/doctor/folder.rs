@@ -10,9 +10,8 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::finding::{Finding, NotWritable};
 use crate::app::LEDGER_FILE;
+use crate::disk_space::{Limits, disk};
 use crate::ledger::APPLICATION_ID;
-use crate::watch::facts::{DISK_FULL, DISK_LOW, DISK_LOW_SHARE};
-use crate::watch::machine;
 
 /// The database and what SQLite lays beside it.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
@@ -31,7 +30,7 @@ pub(super) struct Holder {
 }
 
 /// All about the folder and the files in it.
-pub(super) fn examine(folder: &Path) -> Vec<Finding> {
+pub(super) fn examine(folder: &Path, limits: Limits) -> Vec<Finding> {
     let path = || folder.to_path_buf();
     let about = match fs::metadata(folder) {
         Ok(about) if about.is_dir() => about,
@@ -45,16 +44,16 @@ pub(super) fn examine(folder: &Path) -> Vec<Finding> {
     {
         return vec![Finding::FolderClosed(path())];
     }
-    let disk = machine::disk(folder).ok();
+    let disk = disk(folder).ok();
     let mut findings = vec![match try_to_write(folder) {
         Ok(()) => Finding::FolderWritable { folder: path(), free: disk.map_or(0, |disk| disk.free) },
         Err(error) => Finding::FolderNotWritable { folder: path(), why: why_not(&error) },
     }];
     if let Some(disk) = disk {
         let (free, total) = (disk.free, disk.total);
-        if free < DISK_FULL {
+        if !limits.has_room(true, disk) {
             findings.push(Finding::DiskFull { free, total });
-        } else if free < DISK_LOW.min(total / DISK_LOW_SHARE) {
+        } else if limits.is_low(disk) {
             findings.push(Finding::DiskLow { free, total });
         }
     }
@@ -146,14 +145,16 @@ mod tests {
     use crate::ledger::Database;
     use std::os::unix::fs::PermissionsExt as _;
 
+    const LIMITS: Limits = Limits { warn_below: 0, stop_below: 0 };
+
     fn bad(folder: &Path) -> Vec<Finding> {
-        examine(folder).into_iter().filter(|finding| finding.mark() == Mark::Bad).collect()
+        examine(folder, LIMITS).into_iter().filter(|finding| finding.mark() == Mark::Bad).collect()
     }
 
     #[test]
     fn a_folder_with_a_ledger_is_well_and_nothing_is_left_in_it() {
         let folder = tempfile::tempdir().unwrap();
-        let has = |finding: &dyn Fn(&Finding) -> bool| examine(folder.path()).iter().any(finding);
+        let has = |finding: &dyn Fn(&Finding) -> bool| examine(folder.path(), LIMITS).iter().any(finding);
         assert!(has(&|finding| *finding == Finding::NoDatabase));
         drop(Database::open(&folder.path().join(LEDGER_FILE)).unwrap());
         assert_eq!(bad(folder.path()), []);
@@ -167,9 +168,9 @@ mod tests {
     fn a_folder_that_is_none_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("nowhere");
-        assert_eq!(examine(&nowhere), [Finding::FolderMissing(nowhere.clone())]);
+        assert_eq!(examine(&nowhere, LIMITS), [Finding::FolderMissing(nowhere.clone())]);
         fs::write(&nowhere, "a file").unwrap();
-        assert_eq!(examine(&nowhere), [Finding::FolderMissing(nowhere.clone())]);
+        assert_eq!(examine(&nowhere, LIMITS), [Finding::FolderMissing(nowhere.clone())]);
     }
 
     #[test]

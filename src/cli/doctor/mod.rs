@@ -80,7 +80,7 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
             Vec::new()
         }
     };
-    let folder = folder::examine(&settings.data.folder);
+    let folder = folder::examine(&settings.data.folder, (&settings.disk).into());
     let answer = within(BOT_TIMEOUT, asked.recv()).await.and_then(Result::ok);
     let closed = folder.iter().any(|finding| matches!(finding, Finding::FolderClosed(_)));
     findings.extend(bot(answer, folder::holder(&settings.data.folder), closed));

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
@@ -115,6 +115,30 @@ impl Root {
         chown(&path, Some(user), Some(group))
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode)))
             .map_err(|error| Failure::new(path, error))
+    }
+
+    /// Whether all that lies in a folder has this owner.
+    pub fn content_owned(&self, path: &str, (user, group): (u32, u32)) -> Result<bool, Failure> {
+        let mut entries = self.content(path)?;
+        Ok(entries.all(|(_, metadata)| (metadata.uid(), metadata.gid()) == (user, group)))
+    }
+
+    /// Gives all that lies in a folder to this owner. No link is followed: others write there.
+    pub fn correct_content(&self, path: &str, (user, group): (u32, u32)) -> Result<(), Failure> {
+        for (entry, _) in self.content(path)? {
+            lchown(&entry, Some(user), Some(group)).map_err(|error| Failure::new(entry, error))?;
+        }
+        Ok(())
+    }
+
+    fn content(&self, path: &str) -> Result<impl Iterator<Item = (PathBuf, fs::Metadata)>, Failure> {
+        let folder = self.path(path);
+        let entries = fs::read_dir(&folder).map_err(|error| Failure::new(folder, error))?;
+        // What goes away meanwhile is nobody's.
+        Ok(entries.filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.path(), entry.metadata().ok()?))
+        }))
     }
 
     /// Writes a file beside its place, flushes it, and moves it there.

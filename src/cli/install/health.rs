@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
+
 use super::files::Root;
 use super::overlay::PROGRAM;
 use super::service::{Manager, Standing, runs_from};
@@ -25,11 +27,13 @@ const STEADY: Duration = Duration::from_secs(7);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Why it is not well.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Unwell {
     /// It ended; how, in English.
+    #[error("it ended: {0}")]
     Ended(String),
     /// It did not become well in time; what was seen last, in English.
+    #[error("it was not well in time: {0}")]
     TooLate(String),
 }
 

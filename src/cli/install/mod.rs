@@ -61,7 +61,7 @@ pub enum InstallError {
     Configuration(#[from] ConfigError),
     #[error("{0}")]
     Failure(#[from] Failure),
-    #[error("the new process is not well: {why:?}")]
+    #[error("the new process is not well: {why}")]
     Unwell { why: Unwell, last_lines: Vec<String>, outcome: Outcome },
 }
 
@@ -203,8 +203,10 @@ fn begin(root: &Root) -> Result<File, InstallError> {
     if !rustix::process::geteuid().is_root() {
         return Err(InstallError::NotRoot);
     }
-    let folder = root.path("");
-    let opened = File::open(&folder).map_err(|error| Failure::new(&folder, error))?;
+    // A folder that every machine has, and one that is being built will have.
+    let folder = root.path("etc");
+    let opened = std::fs::create_dir_all(&folder).and_then(|()| File::open(&folder));
+    let opened = opened.map_err(|error| Failure::new(&folder, error))?;
     match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(opened),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(InstallError::Busy),
@@ -224,6 +226,12 @@ fn look(root: &Root, manager: Manager, program: &[u8]) -> Result<Found, Failure>
     let folders = FOLDERS.iter().map(|folder| {
         Ok(match root.owned(folder.path, folder.mode, ids(folder.owner))? {
             None => State::Missing,
+            // Whoever copies the data back from another card copies it as root.
+            Some(true)
+                if folder.owner == Owner::Bot && !root.content_owned(folder.path, ids(folder.owner))? =>
+            {
+                State::WrongOwner
+            }
             Some(true) => State::Same,
             Some(false) => State::WrongOwner,
         })
@@ -254,7 +262,7 @@ fn look(root: &Root, manager: Manager, program: &[u8]) -> Result<Found, Failure>
         account: account.is_some(),
         folders,
         files,
-        settings_untouched: settings == example_before,
+        settings_untouched: root.exists(EXAMPLE) && settings == example_before,
         example_changed: root.exists(EXAMPLE) && example_before != crate::config::example(),
         program: installed,
         at_boot: manager.at_boot(root),
@@ -292,7 +300,13 @@ fn perform(root: &Root, manager: Manager, step: &Step, program: &[u8]) -> Result
     match step {
         Step::CreateAccount => account::create(root),
         Step::MakeFolder(folder) => root.make_folder(folder.path, folder.mode, ids(folder.owner)?),
-        Step::CorrectFolder(folder) => root.correct(folder.path, folder.mode, ids(folder.owner)?),
+        Step::CorrectFolder(folder) => {
+            root.correct(folder.path, folder.mode, ids(folder.owner)?)?;
+            match folder.owner {
+                Owner::Bot => root.correct_content(folder.path, ids(folder.owner)?),
+                Owner::Root | Owner::RootForBot => Ok(()),
+            }
+        }
         Step::Write(file) => root.write(file.path, file.content().as_bytes(), file.mode, ids(file.owner)?),
         Step::Correct(file) => root.correct(file.path, file.mode, ids(file.owner)?),
         Step::SwitchProgram => root.switch_program(program),

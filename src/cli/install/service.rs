@@ -151,7 +151,9 @@ impl Manager {
                 succeed("systemctl", &["daemon-reload"])?;
                 // What failed before does not count against the one that is started now.
                 let _ = run("systemctl", &["reset-failed", UNIT]);
-                succeed("systemctl", &["--no-block", "restart", UNIT])
+                // Not restarted: nobody could tell the old process from the new one meanwhile.
+                succeed("systemctl", &["stop", UNIT])?;
+                succeed("systemctl", &["--no-block", "start", UNIT])
             }
             Self::InitScript => {
                 let script = root.path(INIT_SCRIPT);

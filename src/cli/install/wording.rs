@@ -169,6 +169,11 @@ pub const PURGE_WORD: &str = "hapus-semua-data";
 pub const SERVICE_PAUSED: &str = "Layanan bot dihentikan sebentar untuk penautan.";
 pub const SERVICE_RESUMED: &str = "Layanan bot dinyalakan lagi.";
 
+/// Paired, while the service was stopped before already.
+pub fn service_still_stopped(manager: Manager) -> String {
+    format!("Layanan bot tidak berjalan. Nyalakan dengan: {}", start_command(manager))
+}
+
 /// The service did not come back after pairing.
 pub fn service_not_resumed(manager: Manager) -> String {
     format!("Layanan bot tidak dapat dinyalakan lagi. Nyalakan dengan: {}", start_command(manager))

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::facts::tests::{UNIX, well};
 use super::super::facts::{Disk, Failed, Memory};
 use super::*;
+use crate::ledger::process_start::Cause as Start;
 use crate::supabase::verdict::Reason;
 use crate::whatsapp::connection::standing::{LastEnd, Phase};
 
@@ -191,23 +192,25 @@ fn a_row_that_waits_for_over_an_hour_is_late() {
 fn the_disk_has_one_trouble_at_a_time() {
     let mut facts = well();
     let space = |free, read_only| Some(Disk { free, total: 8 << 30, read_only });
-    facts.storage.disk = space(facts::DISK_LOW - 1, false);
+    facts.storage.low = true;
     assert_eq!(seen(&facts), [Cause::DiskLow]);
-    facts.storage.disk = space(facts::DISK_FULL - 1, false);
+    facts.storage.closed = true;
     assert_eq!(seen(&facts), [Cause::DiskFull]);
     let failed = |kind| Some(Failed { at: facts.now, kind, reason: "refused".into() });
     facts.storage.failed = failed(Failure::Full);
     assert_eq!(seen(&facts), [Cause::DiskFull]);
+    facts.storage.closed = false;
+    facts.storage.low = false;
     facts.storage.disk = space(1 << 30, true);
     facts.storage.failed = failed(Failure::ReadOnly);
     assert_eq!(seen(&facts), [Cause::DiskReadOnly]);
     facts.storage.disk = space(1 << 30, false);
     facts.storage.failed = failed(Failure::Io);
     assert_eq!(seen(&facts), [Cause::DiskFailing]);
-    // A disk that is small altogether is not low because of that.
-    facts.storage = super::super::facts::Storage::default();
-    facts.storage.disk = Some(Disk { free: 60 << 20, total: 1 << 30, read_only: false });
-    assert_eq!(seen(&facts), []);
+}
+
+fn restarts(crashes: u32) -> Restarts {
+    [(Start::Crash, crashes)].into_iter().collect()
 }
 
 #[test]
@@ -217,13 +220,17 @@ fn silence_counts_in_opening_hours_only() {
     facts.latest_message = None;
     // At 10:00 WIB the day has been open for less than four hours, at 08:00 for less than two.
     assert_eq!(seen(&facts), [Cause::Deaf]);
-    facts.unix = UNIX - 2 * 3600;
+    let at = |facts: &mut Facts, unix| (facts.unix, facts.server_time) = (unix, Some(unix));
+    at(&mut facts, UNIX - 2 * 3600);
     assert_eq!(seen(&facts), []);
     // 02:00: closed.
-    facts.unix = UNIX - 8 * 3600;
+    at(&mut facts, UNIX - 8 * 3600);
+    assert_eq!(seen(&facts), []);
+    // The box's clock says ten, and nobody has told whether that is so.
+    (facts.unix, facts.server_time) = (UNIX, None);
     assert_eq!(seen(&facts), []);
     // Nobody is there who could be heard.
-    facts.unix = UNIX;
+    at(&mut facts, UNIX);
     offline(&mut facts, HOUR, "lost");
     assert_eq!(seen(&facts), [Cause::Offline]);
 }
@@ -241,22 +248,22 @@ fn the_connection_gets_its_chance_before_silence_is_shown() {
 fn an_unseen_phone_restarts_a_wrong_clock_and_much_memory_are_shown() {
     let mut facts = well();
     facts.whatsapp.phone_seen = Some(UNIX - 12 * DAY + 1);
-    facts.restarts = 5;
-    facts.memory = Some(Memory { resident: MUCH_MEMORY, anonymous: 0 });
+    facts.restarts = restarts(5);
+    facts.memory = Some(Memory { resident: MUCH_MEMORY, anonymous: 0, heap: None });
     assert_eq!(seen(&facts), []);
     facts.whatsapp.phone_seen = Some(UNIX - 12 * DAY);
-    facts.restarts = 6;
-    facts.memory = Some(Memory { resident: MUCH_MEMORY + 1, anonymous: 0 });
+    facts.restarts = restarts(6);
+    facts.memory = Some(Memory { resident: MUCH_MEMORY + 1, anonymous: 0, heap: None });
     assert_eq!(seen(&facts), [Cause::PhoneUnseen, Cause::Restarts, Cause::MemoryHigh]);
     // A clock that is wrong knows nothing about days.
-    facts.clock_behind = Some(-100 * DAY);
+    facts.server_time = Some(UNIX - 100 * DAY);
     assert_eq!(seen(&facts), [Cause::Restarts, Cause::ClockWrong, Cause::MemoryHigh]);
 }
 
 #[test]
 fn a_cause_that_went_away_begins_anew() {
     let mut facts = well();
-    facts.restarts = 9;
+    facts.restarts = restarts(9);
     let present = conditions(&facts);
     let first = Sightings::default().after(&present, facts.now);
     let later = facts.now + HOUR;
@@ -294,7 +301,7 @@ proptest! {
                 since: facts.started, failures: 1, reason: Reason::new("HTTP 500"),
             });
         }
-        if flags[3] { facts.clock_behind = Some(9999); }
+        if flags[3] { facts.server_time = Some(UNIX + 9999); }
         if flags[4] { facts.storage.disk = Some(Disk { free: 1, total: 1 << 30, read_only: flags[5] }); }
         facts.queues.oldest_pending = pending.map(|age| UNIX - age);
         facts.dns = rungs.iter().map(|&(kind, condition)| rung(

@@ -22,11 +22,14 @@ pub struct Ceiling {
 impl Ceiling {
     /// `ages`: how long ago tries of earlier processes were made, in any order.
     pub fn new(most: u32, ages: impl IntoIterator<Item = Duration>) -> Self {
-        let mut tries: Vec<i64> = ages.into_iter().map(|age| -milliseconds(age)).collect();
-        tries.sort_unstable();
+        let mut earlier: Vec<i64> = ages.into_iter().map(|age| -milliseconds(age)).collect();
+        earlier.sort_unstable();
         let most = most.max(1);
-        let surplus = tries.len().saturating_sub(most as usize);
-        Self { most, tries: tries.split_off(surplus).into() }
+        let surplus = earlier.len().saturating_sub(most as usize);
+        // As large at once as it can ever get: a storm must not cost memory.
+        let mut tries = VecDeque::with_capacity(most as usize);
+        tries.extend(&earlier[surplus..]);
+        Self { most, tries }
     }
 
     /// Counts a try at `now` (time since the process started), or says how long to wait for one.

@@ -25,6 +25,7 @@ use wacore::net::{Transport, TransportEvent, TransportFactory};
 use wacore::store::DevicePropsOverride;
 use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
 use wacore::types::message::MessageSource;
+use wacore_binary::OwnedNodeRef;
 use waproto::whatsapp::device_props::PlatformType;
 use whatsapp_rust::anyhow;
 use whatsapp_rust::bot::{Bot, BotBuilderError};
@@ -41,10 +42,11 @@ use super::transport::{WebSocketFactory, WebSocketTransport};
 use crate::bell::Bell;
 use crate::clock;
 use crate::ledger::{LedgerError, connection_attempt, phone_seen};
+use crate::net::Link;
 use crate::net::deadline::within;
 use crate::net::kernel_changes::KernelChanges;
-use crate::net::{Link, tls};
 use crate::personal::PhoneNumber;
+use crate::trusted_clock;
 use ceiling::Ceiling;
 use ends::{Course, End};
 use standing::{Phase, Standing};
@@ -204,8 +206,6 @@ struct State {
     lost: Option<String>,
     /// When the present connection logged in.
     up_since: Option<Instant>,
-    /// See [`Connection::clock_behind`].
-    clock_behind: Option<i64>,
     /// All of the offline queue is here.
     synced: bool,
     stopping: bool,
@@ -223,7 +223,6 @@ impl Connection {
             end: None,
             lost: None,
             up_since: None,
-            clock_behind: None,
             synced: false,
             stopping: false,
             link_code_until: None,
@@ -239,11 +238,6 @@ impl Connection {
                 state: Mutex::new(state),
             }),
         }
-    }
-
-    /// By how many seconds WhatsApp's clock is ahead of the box's, if it has said what time it is.
-    pub fn clock_behind(&self) -> Option<i64> {
-        self.state().clock_behind
     }
 
     /// How the connection stands now.
@@ -282,7 +276,7 @@ impl Connection {
     /// cannot be read or put aside.
     pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
         let Parts { runtime, mut store, transport, http, hook, settings } = parts;
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         let ages = store.database().read(|conn| connection_attempt::ages(conn, now))?;
         self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
         let handover = Handover::default();
@@ -356,7 +350,7 @@ impl Connection {
                 }
             }
             if next.pair_again && store.is_paired()? {
-                store = store.set_aside(clock::unix_seconds()).await?;
+                store = store.set_aside(trusted_clock::now()).await?;
             }
             if end == End::Outdated {
                 store.forget_version().await?;
@@ -438,7 +432,7 @@ impl Connection {
         let mut asked = None;
         loop {
             clock::sleep(PHONE_CHECK).await;
-            let now = clock::unix_seconds();
+            let now = trusted_clock::now();
             let seen = self.state().standing.phone_seen;
             if let Some(seen) = seen.filter(|seen| kept.is_none_or(|kept| seen - kept >= PHONE_SEEN_STEP)) {
                 match store.database().write(|tx| phone_seen::save(tx, seen)).await {
@@ -481,9 +475,16 @@ impl Connection {
     }
 }
 
+/// The time that WhatsApp's server names when it lets a client in, in seconds since 1970 UTC.
+fn login_time(stanza: &OwnedNodeRef) -> Option<i64> {
+    let time = stanza.get_attr("t").filter(|_| stanza.tag() == "success")?;
+    time.as_str().parse().ok()
+}
+
 impl EventHandler for Connection {
     fn interest(&self) -> EventInterest {
         EventInterest::of(&[
+            EventKind::RawNode,
             EventKind::Connected,
             EventKind::Disconnected,
             EventKind::PairSuccess,
@@ -512,11 +513,15 @@ impl EventHandler for Connection {
             Event::ServerAck(ack) if ack.class.as_deref() == Some("message") => {
                 // An ack comes at once, so its time is now, by WhatsApp's clock.
                 if let Some(at) = ack.timestamp.as_ref().map(|at| at.timestamp()) {
-                    tls::know_time(at);
-                    self.state().clock_behind = Some(at.saturating_sub(clock::unix_seconds()));
+                    trusted_clock::tell(at);
                 }
                 let said = ack.error.clone().map_or(Ack::Accepted, Ack::Refused);
                 self.shared.acks.settle(&ack.id, said);
+            }
+            Event::RawNode(stanza) => {
+                if let Some(now) = login_time(stanza) {
+                    trusted_clock::tell(now);
+                }
             }
             Event::Connected(_) => {
                 let now = clock::now();
@@ -573,7 +578,7 @@ impl EventHandler for Connection {
                 {
                     let mut state = self.state();
                     state.link_code_until = None;
-                    state.standing.phone_seen = Some(clock::unix_seconds());
+                    state.standing.phone_seen = Some(trusted_clock::now());
                     // `stream:error` 515 follows.
                     state.end = Some(End::Restart);
                 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, pending};
-use jiff::tz::Offset;
 use whatsapp_rust::Client;
 use whatsapp_rust::bot::Bot;
 
@@ -19,6 +18,8 @@ use crate::clock;
 use crate::ledger::connection_attempt;
 use crate::net::Resolver;
 use crate::net::kernel_changes::{Change, KernelChanges};
+use crate::registration::opening_hours;
+use crate::trusted_clock;
 use crate::whatsapp::session_store::SessionStore;
 use crate::whatsapp::transport::{TransportError, WebSocketFactory};
 
@@ -46,10 +47,6 @@ const SILENCE_CHECK: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the offline queue of a fresh connection is empty.
 const SYNC_CHECK: Duration = Duration::from_secs(1);
-
-/// Opening hours in seconds of the day, WIB (domain §5, the default closing window 00:00–06:05):
-/// silence at night is nothing unusual.
-const OPENING: i64 = 6 * 3600 + 5 * 60;
 
 /// DHCP brings a link, an address and a route one after the other; one try after all of them.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -114,7 +111,7 @@ impl Way {
             }
         }
         self.set_waiting(None, false);
-        let now = clock::unix_seconds();
+        let now = trusted_clock::now();
         if let Err(error) = self.store.database().write(|tx| connection_attempt::record(tx, now)).await {
             log::warn!("connection: a try was not written down, a restart will not know of it: {error}");
         }
@@ -157,6 +154,8 @@ impl Way {
         let open_since = clock::now();
         self.handover.put(Some(opened));
         let errors_before = client.stats().reconnect_errors;
+        // The time stands in the login's stanza and in no event.
+        let _stanzas = client.acquire_raw_node_forwarding();
         client.enable_auto_reconnect.store(false, std::sync::atomic::Ordering::Relaxed);
         let live = async {
             match bot.take() {
@@ -337,7 +336,9 @@ async fn keep_hearing(connection: &Connection, client: &Arc<Client>, longest: Du
         let Some(up_since) = connection.state().up_since else { continue };
         let heard =
             connection.shared.activity.heard().message.map_or(up_since, |message| message.max(up_since));
-        if clock::since(heard) >= longest && is_open(clock::unix_seconds()) {
+        // Silence at night is nothing unusual.
+        let open = || trusted_clock::told().and_then(opening_hours::open_for).is_some();
+        if clock::since(heard) >= longest && open() {
             cut(connection, client, End::Silence).await;
         }
     }
@@ -357,15 +358,6 @@ async fn report_deafness(connection: &Connection, after_silence: bool) {
     }
     pending().await
 }
-
-/// Whether people may be expected to write at `now`, in seconds since 1970 UTC.
-fn is_open(now: i64) -> bool {
-    let second_of_day = (now + i64::from(WIB.seconds())).rem_euclid(86_400);
-    second_of_day >= OPENING
-}
-
-/// Jakarta's time.
-const WIB: Offset = Offset::constant(7);
 
 /// Returns when the kernel says that something about the network is better than before.
 async fn line_came_back(kernel: &mut Option<KernelChanges>) {

@@ -1,22 +1,29 @@
 //! whatsapp-rust's storage backend, on the ledger's SQLite connection.
 //!
 //! Signal promises that a key never reaches the wire twice, and it can only keep that if what it
-//! stored survives a power cut. Hence every method that writes returns when its change is durable
-//! (except the one that forgets what was committed, which a replay repairs);
-//! writers that are ready together share one flush (see [`Database`]). The semantics are those of
-//! wacore's in-memory backend, against which they are tested.
+//! stored survives a power cut. Hence every method that writes keys returns when its change is durable;
+//! writers that are ready together share one flush (see [`Database`]). What is only remembered for
+//! convenience - sent messages, message secrets, tokens, devices, LIDs - is flushed with whatever comes
+//! next, and so is a message that came in: its acknowledgement waits for a commit that follows, and what
+//! is durable is always everything up to a moment. The semantics are those of wacore's in-memory backend,
+//! against which they are tested.
 //!
-//! What grows with time is bounded, by [`SessionStore::prune`] or by whatsapp-rust. What grows with
-//! the number of people who ever wrote is not: sessions, identities, device lists and LID mappings,
-//! some KiB per person. Forgetting one would cost that person an undecryptable message.
+//! What grows with time is bounded, by [`SessionStore::prune`] or by whatsapp-rust; so is what grows with
+//! the number of people who ever wrote: sessions, identities, device lists and LID mappings, some KiB per
+//! person, are forgotten when nobody has used them for [`UNUSED_DAYS`]. A person who comes back later
+//! costs one retry, which WhatsApp makes by itself: the phone is asked to send the message again.
+//! What is left is bounded by the account itself: its pre-keys at WhatsApp, and the settings that it
+//! synchronises between its own devices.
 
 mod app_sync;
 mod device;
 mod msg_secret;
+mod owed;
 mod protocol;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod unused;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +31,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use wacore::store::error::{Result as StoreResult, StoreError};
+
+use owed::OwedMessages;
 
 use crate::ledger::database::MayPass;
 use crate::ledger::{Database, LedgerError};
@@ -51,6 +60,18 @@ const SENT_MESSAGES: i64 = 4096;
 /// Message secrets that are kept, those that expire last (about 1.5 MiB).
 const MSG_SECRETS: i64 = 10_000;
 
+/// What belongs to a person or a sender in a group is forgotten when it was not written for so many days.
+/// Half a year: families come back within weeks, and some only for the next distribution.
+const UNUSED_DAYS: i64 = 180;
+
+/// Most people and group senders that are forgotten in one round, and most LID mappings.
+const FORGET_AT_ONCE: u32 = 50;
+
+/// Groups whose members are kept, and devices that are known to have a group's key, by row. The bot
+/// writes to no group: both are caches of whatsapp-rust, and losing them costs a query.
+const GROUPS: i64 = 500;
+const GROUP_DEVICES: i64 = 5_000;
+
 const DAY: i64 = 24 * 60 * 60;
 
 /// The tables that make up a session, apart from the device row. LID mappings are not among them:
@@ -72,6 +93,7 @@ const SESSION_TABLES: &[&str] = &[
     "wa_sent_message",
     "wa_pending_inbound",
     "wa_msg_secret",
+    "wa_use",
 ];
 
 /// Why the session could not be read or written.
@@ -103,6 +125,10 @@ impl MayPass for SessionError {
             Self::DeviceUnreadable { .. } | Self::SetAside => false,
         }
     }
+
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Ledger(error) if error.is_damage())
+    }
 }
 
 impl From<SessionError> for StoreError {
@@ -124,6 +150,7 @@ pub struct SessionStore {
     epoch: u64,
     /// How often it has been by now. Changed only inside a write, so under the database's lock.
     current_epoch: Arc<AtomicU64>,
+    owed: OwedMessages,
     clock: fn() -> i64,
 }
 
@@ -135,7 +162,7 @@ impl SessionStore {
 
     /// Like [`new`](Self::new), with the clock (Unix seconds) passed in.
     pub fn with_clock(database: Database, clock: fn() -> i64) -> Self {
-        Self { database, epoch: 0, current_epoch: Arc::default(), clock }
+        Self { database, epoch: 0, current_epoch: Arc::default(), owed: OwedMessages::default(), clock }
     }
 
     /// Whether a phone has linked this device. `false` also if there is no device yet.
@@ -178,7 +205,10 @@ impl SessionStore {
             // Nothing was removed, so the old session goes on.
             self.current_epoch.store(next.epoch - 1, Ordering::SeqCst);
         }
-        outcome.map(|()| next)
+        outcome.map(|()| {
+            self.owed.clear();
+            next
+        })
     }
 
     /// Makes the next connection look up the current client version instead of trusting the one
@@ -213,8 +243,8 @@ impl SessionStore {
         }
     }
 
-    /// Forgets what nobody will ask for again; returns how many rows. Call it about once a day,
-    /// with `now` in Unix seconds.
+    /// Forgets what nobody will ask for again; returns how many rows. Call it hourly, and again soon
+    /// while that is not 0, with `now` in Unix seconds by a clock that is right or late.
     ///
     /// While connected, whatsapp-rust expires sent messages, pending inbound messages (seven days)
     /// and message secrets itself, about every five minutes. It never expires base keys, privacy
@@ -246,7 +276,7 @@ impl SessionStore {
                       ORDER BY expires_at = 0 DESC, expires_at DESC, message_ts DESC LIMIT -1 OFFSET ?1)",
                     [MSG_SECRETS],
                 )?;
-                Ok(expired + surplus)
+                Ok(expired + surplus + unused::forget(tx, now)?)
             })
             .await
     }
@@ -268,15 +298,6 @@ impl SessionStore {
         Ok(self.database.write(|tx| self.in_session(tx, job)).await?)
     }
 
-    /// The same for what must not be lost while the disk refuses; `what` names it in the log.
-    async fn write_patiently<T>(
-        &self,
-        what: &str,
-        mut job: impl FnMut(&Connection) -> Result<T, SessionError>,
-    ) -> StoreResult<T> {
-        Ok(self.database.write_patiently(what, |tx| self.in_session(tx, &mut job)).await?)
-    }
-
     /// The same without waiting for the commit: for what a power cut may undo.
     fn write_lazily<T>(&self, job: impl FnOnce(&Connection) -> Result<T, SessionError>) -> StoreResult<T> {
         Ok(self.database.write_lazily(|tx| self.in_session(tx, job))?)
@@ -287,10 +308,15 @@ impl SessionStore {
         tx: &Connection,
         job: impl FnOnce(&Connection) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
-        if self.current_epoch.load(Ordering::SeqCst) != self.epoch {
+        if self.is_set_aside() {
             return Err(SessionError::SetAside);
         }
+        self.owed.put(tx)?;
         job(tx)
+    }
+
+    fn is_set_aside(&self) -> bool {
+        self.current_epoch.load(Ordering::SeqCst) != self.epoch
     }
 }
 

@@ -19,14 +19,13 @@ impl MsgSecretStore for SessionStore {
                  expires_at = iif(expires_at = 0 OR excluded.expires_at = 0, 0,
                                   max(expires_at, excluded.expires_at)),
                  message_ts = max(message_ts, excluded.message_ts)";
-        self.write(|tx| {
+        self.write_lazily(|tx| {
             for entry in &entries {
                 let MsgSecretEntry { chat, sender, msg_id, secret, expires_at, message_ts } = entry;
                 execute(tx, sql, (chat, sender, msg_id, secret, expires_at, message_ts))?;
             }
             Ok(entries.len())
         })
-        .await
     }
 
     async fn get_msg_secret(&self, chat: &str, sender: &str, msg_id: &str) -> StoreResult<Option<Vec<u8>>> {

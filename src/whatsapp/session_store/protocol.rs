@@ -7,14 +7,12 @@ use wacore::store::traits::{
     DeviceListRecord, LidPnMappingEntry, PendingInboundKey, PendingInboundRow, ProtocolStore, TcTokenEntry,
 };
 
+use super::unused::{Owner, used};
 use super::{SessionError, SessionStore, count, execute, find, from_json, list, to_json};
 
 /// Where a device list lies, for errors.
 const DEVICE_LIST_COLUMN: &str = "wa_device_list.record";
 
-const PUT_PENDING_INBOUND: &str = "INSERT INTO wa_pending_inbound (chat, sender, id, message, stored_at)
-     VALUES (?1, ?2, ?3, ?4, ?5)
-     ON CONFLICT DO UPDATE SET message = excluded.message, stored_at = excluded.stored_at";
 const DELETE_PENDING_INBOUND: &str =
     "DELETE FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
 
@@ -70,11 +68,11 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn put_lid_mapping(&self, entry: &LidPnMappingEntry) -> StoreResult<()> {
-        self.write(|tx| put_lid_mapping(tx, entry)).await
+        self.write_lazily(|tx| put_lid_mapping(tx, entry))
     }
 
     async fn put_lid_mappings(&self, entries: &[LidPnMappingEntry]) -> StoreResult<()> {
-        self.write(|tx| entries.iter().try_for_each(|entry| put_lid_mapping(tx, entry))).await
+        self.write_lazily(|tx| entries.iter().try_for_each(|entry| put_lid_mapping(tx, entry)))
     }
 
     async fn get_all_lid_mappings(&self) -> StoreResult<Vec<LidPnMappingEntry>> {
@@ -106,11 +104,11 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn update_device_list(&self, record: DeviceListRecord) -> StoreResult<()> {
-        self.write(|tx| put_device_list(tx, &record)).await
+        self.write_lazily(|tx| put_device_list(tx, &record, self.now()))
     }
 
     async fn update_device_lists(&self, records: Vec<DeviceListRecord>) -> StoreResult<()> {
-        self.write(|tx| records.iter().try_for_each(|record| put_device_list(tx, record))).await
+        self.write_lazily(|tx| records.iter().try_for_each(|record| put_device_list(tx, record, self.now())))
     }
 
     async fn get_devices(&self, user: &str) -> StoreResult<Option<DeviceListRecord>> {
@@ -157,10 +155,9 @@ impl ProtocolStore for SessionStore {
     async fn put_tc_token(&self, jid: &str, entry: &TcTokenEntry) -> StoreResult<()> {
         let sql = "INSERT OR REPLACE INTO wa_tc_token (jid, token, token_timestamp, sender_timestamp)
              VALUES (?1, ?2, ?3, ?4)";
-        self.write(|tx| {
+        self.write_lazily(|tx| {
             execute(tx, sql, (jid, &entry.token, entry.token_timestamp, entry.sender_timestamp)).map(drop)
         })
-        .await
     }
 
     async fn delete_tc_token(&self, jid: &str) -> StoreResult<()> {
@@ -181,7 +178,7 @@ impl ProtocolStore for SessionStore {
              ON CONFLICT DO UPDATE SET
                  sender_timestamp = max(ifnull(sender_timestamp, excluded.sender_timestamp),
                                         excluded.sender_timestamp)";
-        self.write(|tx| execute(tx, sql, (jid, sender_timestamp)).map(drop)).await
+        self.write_lazily(|tx| execute(tx, sql, (jid, sender_timestamp)).map(drop))
     }
 
     async fn store_received_tc_token(
@@ -194,19 +191,19 @@ impl ProtocolStore for SessionStore {
              VALUES (?1, ?2, ?3, NULL)
              ON CONFLICT DO UPDATE SET token = excluded.token, token_timestamp = excluded.token_timestamp
              WHERE length(token) = 0 OR excluded.token_timestamp >= token_timestamp";
-        self.write(|tx| execute(tx, sql, (jid, token, token_timestamp)).map(drop)).await
+        self.write_lazily(|tx| execute(tx, sql, (jid, token, token_timestamp)).map(drop))
     }
 
     async fn store_sent_message(&self, chat_jid: &str, message_id: &str, payload: &[u8]) -> StoreResult<()> {
         let sql = "INSERT INTO wa_sent_message (chat_jid, message_id, payload, stored_at)
              VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET payload = excluded.payload, stored_at = excluded.stored_at";
-        self.write(|tx| execute(tx, sql, (chat_jid, message_id, payload, self.now())).map(drop)).await
+        self.write_lazily(|tx| execute(tx, sql, (chat_jid, message_id, payload, self.now())).map(drop))
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> StoreResult<Option<Vec<u8>>> {
         let sql = "DELETE FROM wa_sent_message WHERE chat_jid = ?1 AND message_id = ?2 RETURNING payload";
-        self.write(|tx| find(tx, sql, (chat_jid, message_id), |row| row.get(0))).await
+        self.write_lazily(|tx| find(tx, sql, (chat_jid, message_id), |row| row.get(0)))
     }
 
     async fn delete_expired_sent_messages(&self, cutoff_timestamp: i64) -> StoreResult<u32> {
@@ -225,6 +222,9 @@ impl ProtocolStore for SessionStore {
 
     async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<Option<Vec<u8>>> {
         let sql = "SELECT message FROM wa_pending_inbound WHERE chat = ?1 AND sender = ?2 AND id = ?3";
+        if let Some(message) = self.owed.get(chat, sender, id) {
+            return Ok(Some(message));
+        }
         self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))
     }
 
@@ -233,25 +233,30 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn delete_expired_pending_inbound(&self, cutoff_timestamp: i64) -> StoreResult<u32> {
+        self.owed.forget_before(cutoff_timestamp);
         let sql = "DELETE FROM wa_pending_inbound WHERE stored_at < ?1";
         Ok(count(self.write(|tx| execute(tx, sql, [cutoff_timestamp])).await?))
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> StoreResult<()> {
-        let now = self.now();
-        // An error here would lose the messages: they are decrypted, so their keys are used up, and
-        // whatsapp-rust acknowledges what comes again and is not in this table.
-        self.write_patiently("received messages", |tx| {
-            for row in rows {
-                execute(tx, PUT_PENDING_INBOUND, (row.chat, row.sender, row.id, row.message, now))?;
+        self.owed.owe(rows, self.now());
+        // Every write of the session writes what is owed, so this one has nothing else to do. It is not
+        // flushed: the commit of the message's effects, which its acknowledgement waits for, takes it
+        // along. An error would lose the messages: they are decrypted, so their keys are used up.
+        match self.write_lazily(|_| Ok(())) {
+            Err(error) if !self.is_set_aside() => {
+                log::error!("session: received messages are not written yet: {error}");
+                Ok(())
             }
-            Ok(())
-        })
-        .await
+            outcome => outcome,
+        }
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> StoreResult<()> {
         // What the hook has committed may be replayed without harm, so this need not be flushed.
+        for key in keys {
+            self.owed.forget(key.chat, key.sender, key.id);
+        }
         self.write_lazily(|tx| {
             for key in keys {
                 execute(tx, DELETE_PENDING_INBOUND, (key.chat, key.sender, key.id))?;
@@ -279,10 +284,11 @@ fn lid_mapping(row: &Row<'_>) -> rusqlite::Result<LidPnMappingEntry> {
     })
 }
 
-fn put_device_list(tx: &Connection, record: &DeviceListRecord) -> Result<(), SessionError> {
+fn put_device_list(tx: &Connection, record: &DeviceListRecord, now: i64) -> Result<(), SessionError> {
     let sql = "INSERT INTO wa_device_list (user, record) VALUES (?1, ?2)
          ON CONFLICT DO UPDATE SET record = excluded.record";
-    execute(tx, sql, (&record.user, to_json(DEVICE_LIST_COLUMN, record)?)).map(drop)
+    execute(tx, sql, (&record.user, to_json(DEVICE_LIST_COLUMN, record)?))?;
+    used(tx, Owner::User(&record.user), now)
 }
 
 pub(super) fn delete_expired_tc_tokens(

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use wacore::store::error::Result as StoreResult;
 use wacore::store::traits::SignalStore;
 
+use super::unused::{Owner, used};
 use super::{SessionError, SessionStore, execute, find, list};
 
 const PUT_IDENTITY: &str = "INSERT INTO wa_identity (address, public_key) VALUES (?1, ?2)
@@ -22,13 +23,13 @@ const PUT_SENDER_KEY: &str = "INSERT INTO wa_sender_key (address, record) VALUES
 #[async_trait]
 impl SignalStore for SessionStore {
     async fn put_identity(&self, address: &str, key: [u8; 32]) -> StoreResult<()> {
-        self.write(|tx| execute(tx, PUT_IDENTITY, (address, key)).map(drop)).await
+        self.write(|tx| self.put_identity_in(tx, address, key)).await
     }
 
     async fn put_identities_batch(&self, identities: &[(Arc<str>, [u8; 32])]) -> StoreResult<()> {
         self.write(|tx| {
             for (address, key) in identities {
-                execute(tx, PUT_IDENTITY, (address, key))?;
+                self.put_identity_in(tx, address, *key)?;
             }
             Ok(())
         })
@@ -52,11 +53,17 @@ impl SignalStore for SessionStore {
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> StoreResult<()> {
-        self.write(|tx| execute(tx, PUT_SESSION, (address, session)).map(drop)).await
+        self.write(|tx| self.put_record(tx, PUT_SESSION, Owner::User(address), session)).await
     }
 
     async fn put_sessions_batch(&self, sessions: &[(Arc<str>, Bytes)]) -> StoreResult<()> {
-        self.write(|tx| put_records(tx, PUT_SESSION, sessions)).await
+        self.write(|tx| {
+            for (address, record) in sessions {
+                self.put_record(tx, PUT_SESSION, Owner::User(address), record)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn delete_session(&self, address: &str) -> StoreResult<()> {
@@ -150,11 +157,17 @@ impl SignalStore for SessionStore {
     }
 
     async fn put_sender_key(&self, address: &str, record: &[u8]) -> StoreResult<()> {
-        self.write(|tx| execute(tx, PUT_SENDER_KEY, (address, record)).map(drop)).await
+        self.write(|tx| self.put_record(tx, PUT_SENDER_KEY, Owner::SenderKey(address), record)).await
     }
 
     async fn put_sender_keys_batch(&self, sender_keys: &[(Arc<str>, Bytes)]) -> StoreResult<()> {
-        self.write(|tx| put_records(tx, PUT_SENDER_KEY, sender_keys)).await
+        self.write(|tx| {
+            for (address, record) in sender_keys {
+                self.put_record(tx, PUT_SENDER_KEY, Owner::SenderKey(address), record)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn get_sender_key(&self, address: &str) -> StoreResult<Option<Vec<u8>>> {
@@ -168,11 +181,24 @@ impl SignalStore for SessionStore {
     }
 }
 
-fn put_records(tx: &Connection, sql: &str, records: &[(Arc<str>, Bytes)]) -> Result<(), SessionError> {
-    for (address, record) in records {
-        execute(tx, sql, (address, &record[..]))?;
+impl SessionStore {
+    fn put_identity_in(&self, tx: &Connection, address: &str, key: [u8; 32]) -> Result<(), SessionError> {
+        execute(tx, PUT_IDENTITY, (address, key))?;
+        used(tx, Owner::User(address), self.now())
     }
-    Ok(())
+
+    /// Stores a session or a sender key; both have an address and a record.
+    fn put_record(
+        &self,
+        tx: &Connection,
+        sql: &str,
+        owner: Owner<'_>,
+        record: &[u8],
+    ) -> Result<(), SessionError> {
+        let (Owner::User(address) | Owner::SenderKey(address)) = owner;
+        execute(tx, sql, (address, record))?;
+        used(tx, owner, self.now())
+    }
 }
 
 fn load_prekey(connection: &Connection, id: u32) -> Result<Option<Bytes>, SessionError> {

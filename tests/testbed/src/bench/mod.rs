@@ -109,8 +109,9 @@ struct Arguments {
 /// # Errors
 /// When a bot does not start, does not answer or loses a registration.
 pub fn run(mut arguments: lexopt::Parser) -> Result<()> {
-    let mut asked_for =
-        |name: &str| arguments.try_raw_args().is_some_and(|mut raw| raw.next_if(|word| word == name).is_some());
+    let mut asked_for = |name: &str| {
+        arguments.try_raw_args().is_some_and(|mut raw| raw.next_if(|word| word == name).is_some())
+    };
     if asked_for("storm") {
         return storm::run(arguments);
     }

@@ -142,7 +142,8 @@ impl Machine {
         // Short: the path of a socket has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("box-").tempdir_in("/tmp")?;
         let socket = folder.path().join("shell");
-        let ports = hardware.ports.iter().map(|&port| Ok((port, free_port()?))).collect::<Result<Vec<_>>>()?;
+        let ports =
+            hardware.ports.iter().map(|&port| Ok((port, free_port()?))).collect::<Result<Vec<_>>>()?;
         let mut network = "user,id=network,ipv6=off".to_owned();
         for (inside, outside) in &ports {
             network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{outside}-:{inside}"));

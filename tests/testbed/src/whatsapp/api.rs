@@ -212,6 +212,12 @@ impl WhatsApp {
         })
     }
 
+    /// Sets the server's clock ahead of this machine's by so many seconds, or behind it: it is another
+    /// time of the day, or another day, for everything that is sent from now on.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.port.hub.enter(|world| world.clock_ahead = seconds);
+    }
+
     /// Ends all faults and delivers what they held up.
     pub fn clear_faults(&self) {
         self.port.hub.enter(World::clear_faults);

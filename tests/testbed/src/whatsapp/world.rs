@@ -35,9 +35,10 @@ pub struct Moment {
 }
 
 impl Moment {
-    pub fn now() -> Moment {
+    /// Now, by a server whose clock is ahead of this machine's by so many seconds.
+    pub fn now(ahead: i64) -> Moment {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Moment { unix, instant: Instant::now() }
+        Moment { unix: unix.saturating_add_signed(ahead), instant: Instant::now() }
     }
 }
 
@@ -106,6 +107,8 @@ impl Ord for Timer {
 
 pub struct World {
     pub now: Moment,
+    /// Seconds by which the server's clock is ahead of this machine's.
+    pub clock_ahead: i64,
     pub rng: StdRng,
     pub accounts: Vec<Account>,
     /// By phone number and by LID; the two never collide.
@@ -131,7 +134,8 @@ pub struct World {
 impl World {
     pub fn new(rng: StdRng) -> World {
         World {
-            now: Moment::now(),
+            now: Moment::now(0),
+            clock_ahead: 0,
             rng,
             accounts: Vec::new(),
             by_user: HashMap::new(),
@@ -433,7 +437,7 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.now = Moment::now();
+        world.now = Moment::now(world.clock_ahead);
         world
     }
 
@@ -465,7 +469,7 @@ impl Hub {
                 return None;
             }
             world = self.changed.wait_timeout(world, left).unwrap_or_else(PoisonError::into_inner).0;
-            world.now = Moment::now();
+            world.now = Moment::now(world.clock_ahead);
         }
     }
 }

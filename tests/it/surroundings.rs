@@ -1,0 +1,283 @@
+//! What the bot may find when it is started: no folder, no rights, no room, a damaged database, another
+//! bot. Each gives a clear error or mends itself, and nothing that is there is lost.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use bot_kjp::cli::exit_code::ExitCode;
+use bot_kjp::clock;
+use bot_kjp::ledger::{Database, inbound};
+use testbed::{Options, WhatsApp};
+
+use super::bot::{Bot, Home};
+use super::disk::Disk;
+use super::guest::{Guest, check};
+use super::scene::{Scene, until};
+
+const LEDGER: &str = "bot-kjp.db";
+
+/// Messages that make a database of some megabytes.
+const REMEMBERED: u64 = 40_000;
+
+/// Runs a command that ends by itself: its code and what it printed.
+fn run(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = home.command(arguments).output().expect("it runs");
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (status.code(), words(&stdout) + &words(&stderr))
+}
+
+/// Checks that a bot ends with this code, and says these things.
+fn ends_with(home: &Home, arguments: &[&str], code: ExitCode, parts: &[&str]) {
+    let (found, said) = run(home, arguments);
+    assert_eq!(found, Some(code as i32), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "{part} is missing: {said}");
+    }
+    // An error for the engineer, and a sentence for the operator.
+    assert!(said.contains("bot-kjp: "), "{said}");
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("it is there").permissions().mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("the mode is set");
+}
+
+fn server() -> WhatsApp {
+    WhatsApp::start(Options::default()).expect("WhatsApp's side starts")
+}
+
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    let home = Home::new(&server());
+    let nowhere = home.path().join("nowhere");
+    let folder = nowhere.display().to_string();
+    let arguments = ["run", "--data", &folder];
+    ends_with(&home, &arguments, ExitCode::Missing, &["does not exist", &folder, "data.folder"]);
+    assert!(!nowhere.exists());
+}
+
+#[test]
+fn a_folder_into_which_others_may_write_is_refused_with_the_command_that_mends_it() {
+    let home = Home::new(&server());
+    set_mode(home.path(), 0o777);
+    let mend = format!("chmod 700 {}", home.path().display());
+    ends_with(&home, &["run"], ExitCode::NotPermitted, &["others may write", &mend]);
+    assert!(!home.path().join(LEDGER).exists());
+}
+
+#[test]
+fn files_that_others_could_read_are_closed_to_them() {
+    let scene = Scene::new();
+    let files: Vec<PathBuf> =
+        [LEDGER, "bot-kjp.db-wal"].iter().map(|name| scene.home.path().join(name)).collect();
+    fs::write(&files[1], "").expect("an empty journal");
+    for file in &files {
+        set_mode(file, 0o666);
+    }
+    let bot = scene.run();
+    bot.wait_for_line("others could read");
+    bot.wait_for_line("terhubung ke WhatsApp");
+    for file in &files {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+}
+
+/// `sudo bot-kjp pair` in the folder of the service's user, and then the service.
+#[test]
+fn what_root_makes_in_somebody_elses_folder_is_theirs_and_a_stranger_is_told() {
+    const SERVICE: u32 = 64_321;
+    const STRANGER: u32 = 64_322;
+    let server = server();
+    let home = Home::new(&server);
+    std::os::unix::fs::chown(home.path(), Some(SERVICE), Some(SERVICE)).expect("run the tests as root");
+    let bot = home.start(&["pair"]);
+    bot.wait_for_qr();
+    drop(bot);
+    for file in [LEDGER, "bot-kjp.db-wal"] {
+        let about = home.path().join(file).metadata().expect("it is there");
+        assert_eq!((about.uid(), about.gid()), (SERVICE, SERVICE), "{file}");
+    }
+    set_mode(home.path(), 0o755);
+    let plain = home.command(&["run"]);
+    let mut command = std::process::Command::new("setpriv");
+    let user = STRANGER.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+    command.arg(plain.get_program()).args(plain.get_args()).env_clear();
+    let Output { status, stderr, .. } = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&stderr);
+    assert_eq!(status.code(), Some(ExitCode::NotPermitted as i32), "{said}");
+    assert!(said.contains("Permission denied") && said.contains("check owner and mode"), "{said}");
+}
+
+#[test]
+fn a_second_bot_is_refused_and_never_disturbs_the_first() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let logins = || scene.server.logins(scene.operator.number()).expect("an account");
+    let before = logins();
+    for arguments in [["run"], ["pair"], ["set-aside"]] {
+        ends_with(&scene.home, &arguments, ExitCode::Temporary, &["in use by another process"]);
+        ani.register_and_wait(&scene);
+    }
+    assert_eq!(logins(), before, "nobody else has logged in");
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_damaged_database_is_kept_and_a_new_one_begun_only_when_told() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    Guest::new(&scene, 0).register_and_wait(&scene);
+    let (status, _) = bot.terminate();
+    assert!(status.success(), "{status}");
+    let file = scene.home.path().join(LEDGER);
+    let mut bytes = fs::read(&file).expect("the database");
+    // Every page but the first, as a card that mixes up its blocks would leave it.
+    for byte in &mut bytes[4096..] {
+        *byte ^= 0x5A;
+    }
+    fs::write(&file, &bytes).expect("it is damaged");
+    for _ in 0..2 {
+        ends_with(&scene.home, &["run"], ExitCode::DamagedDatabase, &["is damaged", "bot-kjp set-aside"]);
+        assert!(fs::read(&file).expect("it is kept") == bytes, "nothing was changed");
+    }
+    let (code, said) = run(&scene.home, &["set-aside"]);
+    assert_eq!(code, Some(0), "{said}");
+    let aside = said.lines().map(str::trim).find(|line| line.contains("/rusak-")).expect("a folder");
+    assert!(fs::read(Path::new(aside).join(LEDGER)).expect("it is kept") == bytes);
+    assert!(!file.exists());
+
+    // From the beginning: a new pairing, and people are served.
+    scene.home.pair(&scene.operator);
+    let bot = scene.run();
+    let mut budi = Guest::new(&scene, 1);
+    budi.register_and_wait(&scene);
+    let (status, _) = bot.terminate();
+    assert!(status.success(), "{status}");
+    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM registration"), 1);
+    let (code, said) = run(&scene.home, &["set-aside"]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("tidak rusak") && file.exists(), "{said}");
+}
+
+#[test]
+fn a_database_that_is_damaged_under_the_bot_is_not_written_on_and_nothing_more_is_acknowledged() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    for _ in 0..3 {
+        ani.register_and_wait(&scene);
+    }
+    let (status, _) = bot.terminate();
+    assert!(status.success(), "{status}");
+    // More than the bot keeps in memory.
+    let database = Database::open(&scene.home.path().join(LEDGER)).expect("the database");
+    let filled = database.write_now(|tx| {
+        (0..REMEMBERED).try_for_each(|n| {
+            let chat = format!("{:015}@lid", n * 7_919 % REMEMBERED * (1_000_000_000_000_000 / REMEMBERED));
+            inbound::remember(tx, &chat, &chat, &format!("3EB0{n:016X}"), clock::unix_seconds()).map(drop)
+        })
+    });
+    filled.expect("messages are remembered");
+    database.finish().expect("they are written");
+    drop(database);
+    // Behind the journal's back, once the bot has looked through the file: what is not in its cache is
+    // read again, and is nonsense.
+    let bot = scene.run();
+    bot.wait_for_line("terhubung ke WhatsApp");
+    let file = scene.home.path().join(LEDGER);
+    let length = file.metadata().expect("the database").len();
+    let damage = vec![0x5A_u8; usize::try_from(length - 4096).expect("small")];
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|file| file.write_all_at(&damage, 4096))
+        .expect("damage");
+    let strangers: Vec<_> = (1..40).map(|n| scene.customer(n).1).collect();
+    for stranger in &strangers {
+        scene.say(stranger, "MENU");
+    }
+    bot.wait_for_line("the file is damaged");
+    let waiting = || scene.server.queue_len(scene.operator.number()).expect("a queue");
+    until(|| (waiting() > 0).then_some(())).expect("messages stay with WhatsApp");
+    drop(bot);
+    ends_with(&scene.home, &["run"], ExitCode::DamagedDatabase, &["is damaged"]);
+}
+
+#[test]
+fn a_read_only_disk_and_a_full_one_are_named_when_the_bot_is_started() {
+    let home = Home::on_disk(&server(), Disk::new(16), "");
+    home.disk().fill(0);
+    ends_with(&home, &["run"], ExitCode::CannotCreate, &["disk is full"]);
+    home.disk().empty();
+    home.disk().mount_read_only();
+    ends_with(&home, &["run"], ExitCode::CannotCreate, &["disk is read-only"]);
+}
+
+#[test]
+fn a_bot_that_has_its_database_starts_on_a_full_disk_and_recovers_by_itself() {
+    let scene = Scene::on_disk(16, "");
+    scene.home.disk().fill(0);
+    let bot = scene.run();
+    // The client does not dial before its store has taken a trial.
+    bot.wait_for_line("registrations are refused until there is more");
+    scene.home.disk().empty();
+    bot.wait_for_line("terhubung ke WhatsApp");
+    let mut ani = Guest::new(&scene, 0);
+    ani.register_and_wait(&scene);
+    check(&scene, bot, &mut [ani]);
+}
+
+/// What `status` says of the start.
+fn started_because(bot: &Bot) -> String {
+    bot.wait_for_line("app: started (before: ")
+}
+
+#[test]
+fn the_cause_of_a_restart_is_known() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut scene = Scene::new();
+    scene.home.secret("RUNTIME_DIRECTORY", &folder.path().display().to_string());
+    let begun = |cause: &str| {
+        let bot = scene.run();
+        assert!(started_because(&bot).contains(&format!("(before: {cause})")), "{}", bot.output());
+        bot
+    };
+    let (status, _) = begun("first").terminate();
+    assert!(status.success(), "{status}");
+    begun("asked").kill();
+    begun("crash").kill();
+    let said = folder.path().join("service-result");
+    fs::write(&said, "watchdog dumped ABRT\n").expect("the unit's word");
+    begun("watchdog").kill();
+    assert!(!said.exists(), "it is read once");
+    begun("crash").kill();
+    let restarts = scene.home.ledger().texts("SELECT cause FROM process_start ORDER BY id");
+    assert_eq!(restarts, ["first", "asked", "crash", "watchdog", "crash"]);
+}
+
+#[test]
+fn a_log_file_gets_what_stderr_gets_masked_and_bounded() {
+    let log = tempfile::tempdir().expect("a temporary folder");
+    let file = log.path().join("bot.log");
+    let scene = Scene::with(&format!("[log]\nlevel = \"debug\"\nfile = {file:?}\nfile_size = \"100kB\"\n"));
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    for _ in 0..5 {
+        ani.register_and_wait(&scene);
+    }
+    let phone = ani.phone.number().to_owned();
+    check(&scene, bot, &mut [ani]);
+    assert_eq!(mode(&file), 0o600);
+    let text = fs::read_to_string(&file).expect("a log");
+    assert!(text.lines().all(|line| line.contains("+07:00 ")), "{text}");
+    assert!(text.contains("app: started"), "{text}");
+    assert!(!text.contains(&phone) && !text.contains(scene.operator.number()), "{text}");
+    assert!(text.len() <= 50_000);
+}
