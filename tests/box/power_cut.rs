@@ -26,8 +26,11 @@ const CHOICES: usize = 2;
 /// A customer who was answered writes again after at most this long.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// One message in so many does not wait for the answer to the one before.
+/// One message in so many does not wait for the answer to the one before …
 const IMPATIENT_ONE_IN: usize = 4;
+
+/// … while no more than so many wait: what piles up would have to be answered in the end.
+const MOST_UNANSWERED: usize = 4;
 
 /// A life after the bot came online: long enough for some dozen messages and for the sync.
 const SERVING: Duration = Duration::from_secs(2);
@@ -82,8 +85,10 @@ struct Tally {
     hits: usize,
     /// The bot was not online yet.
     before_login: usize,
-    /// Messages that were acknowledged when the power went.
+    /// Messages that were acknowledged when the power went for the last time.
     acknowledged: usize,
+    /// … and found decrypted but not worked off yet, at any cut.
+    acknowledged_and_waiting: usize,
 }
 
 struct Stage {
@@ -112,8 +117,9 @@ impl Stage {
                 if Instant::now() < writer.next {
                     continue;
                 }
-                if !writer.is_answered() && self.random.below(IMPATIENT_ONE_IN) != 0 {
-                    // Looked at again soon; whoever is impatient now may be so only once.
+                let unanswered = writer.said.len().saturating_sub(writer.phone.shown().len());
+                let patient = self.random.below(IMPATIENT_ONE_IN) != 0;
+                if unanswered >= MOST_UNANSWERED || (unanswered > 0 && patient) {
                     writer.next = Instant::now() + PAUSE.mul_f64(self.random.fraction());
                     continue;
                 }
@@ -160,7 +166,9 @@ impl Stage {
         self.scene.wait_offline();
     }
 
-    /// Whatever the server has seen acknowledged stands in the ledger on the disk.
+    /// Whatever the server has seen acknowledged stands in the database on the disk: worked off, or
+    /// decrypted and waiting to be. (A message that WhatsApp delivers again after a cut, and that
+    /// waits already, is acknowledged at once.)
     fn check_what_was_acknowledged(&mut self) {
         let acknowledged: Vec<(String, Option<String>)> = self
             .writers
@@ -179,7 +187,13 @@ impl Stage {
         let known: HashSet<String> = texts(&ledger, "SELECT id FROM inbound_message").into_iter().collect();
         let registered: HashSet<String> =
             texts(&ledger, "SELECT no_ktp FROM registration").into_iter().collect();
+        let waiting: HashSet<String> =
+            texts(&ledger, "SELECT id FROM wa_pending_inbound").into_iter().collect();
         for (id, person) in &acknowledged {
+            if waiting.contains(id) && !known.contains(id) {
+                self.tally.acknowledged_and_waiting += 1;
+                continue;
+            }
             assert!(known.contains(id), "{id} was acknowledged and is not in the ledger");
             if let Some(person) = person {
                 assert!(registered.contains(person), "{person} was acknowledged and is not registered");

@@ -13,7 +13,7 @@ use super::qr_camera;
 
 /// Longest wait for anything that a bot on an emulated box should do; a passing test never waits
 /// that long.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Where the ledger lies on the box, and on the disk that is mounted as `/var/lib`.
 const LEDGER: &str = "bot-kjp/bot-kjp.db";
@@ -32,6 +32,7 @@ const INITTAB: &str = "\
 ::shutdown:/bin/umount /var/lib
 ";
 const RC: &str = "#!/bin/sh
+syslogd -O /dev/ttyAMA0
 for script in /etc/init.d/*; do
     \"$script\" start
 done >/dev/console 2>&1

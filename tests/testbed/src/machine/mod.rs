@@ -40,7 +40,7 @@ const INSTRUCTION: &str = "shift=1,sleep=on";
 const BOOT: Duration = Duration::from_secs(180);
 
 /// How long a command in the box may take on a busy machine.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// How long qemu may take to open its socket, and to end.
 const QEMU: Duration = Duration::from_secs(30);
