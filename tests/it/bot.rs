@@ -101,7 +101,7 @@ impl Home {
 
     /// The data folder, as this process sees it.
     pub fn data(&self) -> PathBuf {
-        self.disk.as_ref().map_or_else(|| self.path().to_path_buf(), Disk::from_outside)
+        self.disk.as_ref().map_or_else(|| self.path().to_path_buf(), Disk::outside_view)
     }
 
     fn at(url: &str, more: &str) -> Self {

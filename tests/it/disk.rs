@@ -52,7 +52,7 @@ impl Disk {
     }
 
     /// The same folder as this process sees it.
-    pub fn from_outside(&self) -> PathBuf {
+    pub fn outside_view(&self) -> PathBuf {
         let folder = self.folder();
         let below = folder.strip_prefix("/").expect("an absolute path");
         Path::new("/proc").join(self.holder.id().to_string()).join("root").join(below)
@@ -65,11 +65,11 @@ impl Disk {
 
     /// Takes all space but about so many bytes.
     pub fn fill(&self, leave: u64) {
-        let path = self.from_outside().join(FILLER);
+        let path = self.outside_view().join(FILLER);
         let mut filler = File::options().append(true).create(true).open(path).expect("a file");
         let block = [0xAA; 4096];
         loop {
-            let free = disk_space::disk(&self.from_outside()).expect("the disk is there").free;
+            let free = disk_space::disk(&self.outside_view()).expect("the disk is there").free;
             if free <= leave {
                 break;
             }
@@ -84,7 +84,7 @@ impl Disk {
 
     /// Gives all space back.
     pub fn empty(&self) {
-        fs::remove_file(self.from_outside().join(FILLER)).expect("it was filled");
+        fs::remove_file(self.outside_view().join(FILLER)).expect("it was filled");
     }
 
     /// The kernel finds an error on it: nothing can be written any more.

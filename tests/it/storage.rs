@@ -146,7 +146,7 @@ impl Registrant {
 /// left, kills the bot in every third round, and gives the room back.
 #[test]
 fn a_full_disk_loses_nothing_at_whatever_moment_it_fills() {
-    const ROUNDS: u64 = 15;
+    const ROUNDS: u64 = 9;
     let scene = Scene::on_disk(16, "");
     let mut bot = scene.run();
     let mut people: Vec<Registrant> = (0..3).map(|n| Registrant::new(&scene, n)).collect();
