@@ -1,6 +1,6 @@
 //! A box is switched on, and that is all that anybody does.
 
-use super::scene::{LOG, Scene, until};
+use super::scene::{Scene, until};
 
 #[test]
 fn a_box_that_is_switched_on_pairs_serves_and_comes_back_when_the_bot_is_killed() {
@@ -35,7 +35,8 @@ fn a_box_that_is_switched_on_pairs_serves_and_comes_back_when_the_bot_is_killed(
 
     let status = machine.run("/etc/init.d/bot-kjp status").expect("the box answers");
     assert_eq!(status.code, 0, "{}", status.text);
-    let log = of_bot(&format!("cat {LOG}"));
+    let log = machine.console();
+    assert!(log.contains("Bot terhubung ke WhatsApp"), "the console shows the bot's log:\n{log}");
     for n in 0..2 {
         let person = ani.person(n);
         for number in [&person.nik, &person.kjp, &person.kk] {

@@ -18,13 +18,11 @@ pub const DEADLINE: Duration = Duration::from_secs(300);
 /// Where the ledger lies on the box, and on the disk that is mounted as `/var/lib`.
 const LEDGER: &str = "bot-kjp/bot-kjp.db";
 
-/// Where the bot writes on a box without systemd and syslog.
-pub const LOG: &str = "/var/log/bot-kjp/bot-kjp.log";
-
 /// Where the pairing writes what it shows.
 const PAIRING: &str = "/run/pairing";
 
-/// What busybox' init does: all init scripts, as in a runlevel, and the tests' way in.
+/// What busybox' init does: syslog, to the console, all init scripts, as in a runlevel, and the tests'
+/// way in.
 const INITTAB: &str = "\
 ::once:/etc/rc
 ::respawn:/usr/local/sbin/box-shell
