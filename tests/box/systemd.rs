@@ -193,7 +193,8 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     };
     drop_in("bot-kjp.service", QUICKER);
     drop_in("bot-kjp-retry.timer", QUICKER_RETRY);
-    server.print("systemctl daemon-reload; systemctl restart bot-kjp");
+    // The bad versions failed, so a next try is due: it would take what follows for that.
+    server.print("systemctl stop bot-kjp-retry.timer; systemctl daemon-reload; systemctl restart bot-kjp");
     let stalled = server.property("MainPID");
     scene.wait_online();
     server.print(&format!("touch {STALL}"));
