@@ -6,6 +6,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::io::Write as _;
 use std::process::{Child, Command, Output};
 use std::time::Duration;
 
@@ -130,10 +131,15 @@ impl Machine {
     pub fn carry(&self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut program = fs::read(program()).expect("the bot");
         change(&mut program);
+        let mut original = tempfile::NamedTempFile::new().expect("a file");
+        original.write_all(&program).expect("it is written");
+        fs::set_permissions(original.path(), Permissions::from_mode(0o755)).expect("its mode");
+        // Not written here: a child that another test starts at this moment would hold it open for
+        // writing, and nobody could run it (ETXTBSY).
         let file = self.path(CARRIED);
         let _ = fs::remove_file(&file);
-        fs::write(&file, program).expect("it is written");
-        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("its mode");
+        let copied = Command::new("cp").arg("-p").arg(original.path()).arg(&file).status();
+        assert!(copied.expect("cp runs").success());
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
