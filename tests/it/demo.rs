@@ -1,6 +1,5 @@
 //! The demo is a promise too: what it announces must come true.
 
-
 use super::bot::program;
 use super::scene::enough_of_today;
 

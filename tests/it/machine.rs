@@ -3,10 +3,10 @@
 //! does not outlive it.
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::io::Write as _;
 use std::process::{Child, Command, Output};
 use std::time::Duration;
 

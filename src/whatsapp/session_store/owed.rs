@@ -25,30 +25,36 @@ const PUT: &str = "INSERT INTO wa_pending_inbound (chat, sender, id, message, st
 /// Chat, sender and id of a message.
 type Key = (String, String, String);
 
-/// What is owed, the messages and when they came (Unix seconds) by their keys; clones share it. As large as what WhatsApp delivers without
+struct Owed {
+    message: Vec<u8>,
+    /// When it came, in Unix seconds.
+    at: i64,
+}
+
+/// What is owed; clones share it. As large as what WhatsApp delivers without
 /// an acknowledgement: one message per chat, or one batch of its offline queue.
 #[derive(Clone, Default)]
-pub(super) struct OwedMessages(Arc<Mutex<BTreeMap<Key, (Vec<u8>, i64)>>>);
+pub(super) struct OwedMessages(Arc<Mutex<BTreeMap<Key, Owed>>>);
 
 impl OwedMessages {
     /// Takes note of messages that were received at `now`, in Unix seconds.
     pub fn owe(&self, rows: &[PendingInboundRow<'_>], now: i64) {
         let mut owed = self.lock();
         for row in rows {
-            owed.insert(key(row.chat, row.sender, row.id), (row.message.to_vec(), now));
+            owed.insert(key(row.chat, row.sender, row.id), Owed { message: row.message.to_vec(), at: now });
         }
     }
 
     /// Writes them all.
     pub fn put(&self, tx: &Connection) -> Result<(), SessionError> {
-        for ((chat, sender, id), (message, at)) in self.lock().iter() {
+        for ((chat, sender, id), Owed { message, at }) in self.lock().iter() {
             execute(tx, PUT, (chat, sender, id, message, at))?;
         }
         Ok(())
     }
 
     pub fn get(&self, chat: &str, sender: &str, id: &str) -> Option<Vec<u8>> {
-        self.lock().get(&key(chat, sender, id)).map(|(message, _)| message.clone())
+        self.lock().get(&key(chat, sender, id)).map(|owed| owed.message.clone())
     }
 
     /// Its effects are durable: nobody will ask for it again.
@@ -58,7 +64,7 @@ impl OwedMessages {
 
     /// What came before `cutoff`, in Unix seconds, is not waited for any longer.
     pub fn forget_before(&self, cutoff: i64) {
-        self.lock().retain(|_, (_, at)| *at >= cutoff);
+        self.lock().retain(|_, owed| owed.at >= cutoff);
     }
 
     /// The session is void, and everything with it.
@@ -66,7 +72,7 @@ impl OwedMessages {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, (Vec<u8>, i64)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Owed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
