@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # First program of the emulated box: loads what a virtual machine needs, mounts the disk as the TV
 # boxes mount theirs, and gives over to the real init. `box.debian` on the kernel's command line:
 # Debian on the disk with its systemd; else busybox' init here in memory, and the disk is /var/lib.
