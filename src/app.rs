@@ -105,7 +105,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     share_the_clock();
     let database = Database::open(&settings.data.folder.join(LEDGER_FILE))?;
-    let store = SessionStore::new(database.clone());
+    let store = SessionStore::new(database.clone()).missing_what_is_lost();
 
     let endpoint = Endpoint::parse(&settings.whatsapp.url)?;
     let tls = tls::client_config(settings.network.ca_file.as_deref())?;

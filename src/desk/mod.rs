@@ -38,6 +38,8 @@ pub enum Content {
     Media,
     /// Anything else: stickers, reactions, polls.
     Other,
+    /// What it said was lost between decryption and the disk.
+    Lost,
 }
 
 /// What a message leads to. The state is to be stored with the message's time, whatever the action.
@@ -130,6 +132,8 @@ pub enum Reply {
     WaitingFull,
     /// The disk has no room for registrations; nothing of the message is kept.
     NoRoom,
+    /// The message was lost; nobody else has it.
+    SendAgain,
     /// Whatever was going on has ended.
     Left,
     /// Pictures cannot be read.

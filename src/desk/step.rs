@@ -39,6 +39,7 @@ pub fn step(state: &State, last_message_at: i64, message: &Message) -> Step {
     let current = if lapsed { &State::Idle } else { state };
     let step = match &message.content {
         Content::Other => Step { state: current.clone(), action: Action::Ignore },
+        Content::Lost => Step { state: current.clone(), action: Action::Reply(Reply::SendAgain) },
         Content::Media => {
             let unread = Reply::MediaUnread { provider: current.provider() };
             Step { state: current.clone(), action: Action::Reply(unread) }

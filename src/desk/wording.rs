@@ -64,6 +64,9 @@ impl Reply {
             Self::WaitingFull => "⚠️ Lokasi belum dipilih, jadi *pesan terakhir ini tidak disimpan*. Pilih \
                  lokasi dahulu, lalu kirim ulang pesan itu."
                 .to_owned(),
+            Self::SendAgain => "🙏 Maaf, satu pesan Anda tidak terbaca oleh kami karena ada gangguan. \
+                Mohon kirim sekali lagi pesan yang belum mendapat jawaban."
+                .to_owned(),
             Self::NoRoom => "🙏 Maaf, pendaftaran sedang tidak dapat kami terima karena penyimpanan kami penuh. \
                  Data yang baru dikirim *belum terdaftar*. Petugas sudah diberi tahu; mohon kirim ulang datanya \
                  nanti."
@@ -570,6 +573,7 @@ mod tests {
             Reply::TooLong,
             Reply::WaitingFull,
             Reply::NoRoom,
+            Reply::SendAgain,
             Reply::Left,
             Reply::Today(Vec::new()),
             Reply::Today((0..1000).map(row).collect()),

@@ -23,6 +23,12 @@ pub fn remember(tx: &Connection, chat: &str, sender: &str, id: &str, at: i64) ->
     Ok(added == 1)
 }
 
+/// Whether a message of this chat was processed, whoever of the chat sent it.
+pub fn knows(conn: &Connection, chat: &str, id: &str) -> Result<bool, LedgerError> {
+    let sql = "SELECT 1 FROM inbound_message WHERE chat = ?1 AND id = ?2";
+    Ok(conn.prepare_cached(sql)?.exists([chat, id])?)
+}
+
 /// Time of the latest message, in seconds since 1970 UTC by WhatsApp's clock.
 pub fn latest(conn: &Connection) -> Result<Option<i64>, LedgerError> {
     Ok(conn.prepare_cached("SELECT max(at) FROM inbound_message")?.query_row([], |row| row.get(0))?)

@@ -533,7 +533,10 @@ impl EventHandler for Connection {
                     let phase = if state.synced { Phase::Online } else { Phase::Syncing };
                     state.standing.enter(phase, now);
                 }
-                self.shared.link.set(true);
+                // Up only when the offline queue is drained: whatsapp-rust stores what it decrypts of that in
+                // batches, and a reply between would write Signal sessions ahead of their messages.
+                let synced = self.state().synced;
+                self.shared.link.set(synced);
                 self.tell(Notice::Online);
             }
             Event::OfflineSyncCompleted(_) => {
@@ -541,6 +544,11 @@ impl EventHandler for Connection {
                 state.synced = true;
                 if state.standing.phase == Phase::Syncing {
                     state.standing.enter(Phase::Online, clock::now());
+                }
+                let logged_in = state.client.as_ref().is_some_and(|client| client.is_logged_in());
+                drop(state);
+                if logged_in {
+                    self.shared.link.set(true);
                 }
             }
             Event::Disconnected(lost) => {

@@ -151,6 +151,8 @@ pub struct SessionStore {
     /// How often it has been by now. Changed only inside a write, so under the database's lock.
     current_epoch: Arc<AtomicU64>,
     owed: OwedMessages,
+    /// Whether a message whose key is used up and that is nowhere counts as lost; else as worked off.
+    misses_lost: bool,
     clock: fn() -> i64,
 }
 
@@ -162,7 +164,26 @@ impl SessionStore {
 
     /// Like [`new`](Self::new), with the clock (Unix seconds) passed in.
     pub fn with_clock(database: Database, clock: fn() -> i64) -> Self {
-        Self { database, epoch: 0, current_epoch: Arc::default(), owed: OwedMessages::default(), clock }
+        Self {
+            database,
+            epoch: 0,
+            current_epoch: Arc::default(),
+            owed: OwedMessages::default(),
+            misses_lost: false,
+            clock,
+        }
+    }
+
+    /// The same store for a bot that works off every message in the ledger.
+    ///
+    /// whatsapp-rust writes all Signal sessions that changed whenever anybody needs one of them, and a
+    /// message that it has decrypted only a moment later. A power cut between the two leaves a used key and
+    /// no message; delivered again, it would be taken for one that was worked off, and be acknowledged.
+    /// This store then gives a stand-in, which the desk answers by asking for it once more. Of what nobody
+    /// registers with (a reaction, say) the ledger knows nothing, so that may be asked for in vain, if
+    /// WhatsApp delivers it twice.
+    pub fn missing_what_is_lost(self) -> Self {
+        Self { misses_lost: true, ..self }
     }
 
     /// Whether a phone has linked this device. `false` also if there is no device yet.

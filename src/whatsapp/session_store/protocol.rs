@@ -9,6 +9,8 @@ use wacore::store::traits::{
 
 use super::unused::{Owner, used};
 use super::{SessionError, SessionStore, count, execute, find, from_json, list, to_json};
+use crate::ledger::inbound;
+use crate::whatsapp::content;
 
 /// Where a device list lies, for errors.
 const DEVICE_LIST_COLUMN: &str = "wa_device_list.record";
@@ -225,7 +227,16 @@ impl ProtocolStore for SessionStore {
         if let Some(message) = self.owed.get(chat, sender, id) {
             return Ok(Some(message));
         }
-        self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))
+        let found = self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))?;
+        if found.is_none() && self.misses_lost && !self.was_worked_off(chat, id)? {
+            log::warn!(
+                "session: message {id} was decrypted and is lost; its sender is asked to send it again"
+            );
+            let mut stand_in = Vec::new();
+            waproto::codec::message_encode_into(&content::lost(), &mut stand_in);
+            return Ok(Some(stand_in));
+        }
+        Ok(found)
     }
 
     async fn delete_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> StoreResult<()> {
@@ -263,6 +274,15 @@ impl ProtocolStore for SessionStore {
             }
             Ok(())
         })
+    }
+}
+
+impl SessionStore {
+    fn was_worked_off(&self, chat: &str, id: &str) -> StoreResult<bool> {
+        // The ledger knows chats without devices.
+        let (user, server) = chat.split_once('@').unwrap_or((chat, ""));
+        let person = format!("{}@{server}", user.split(':').next().unwrap_or(user));
+        self.read(|c| Ok(inbound::knows(c, &person, id)?))
     }
 }
 

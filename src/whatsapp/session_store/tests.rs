@@ -12,7 +12,8 @@ use wacore::store::Device;
 use wacore::store::error::StoreError;
 use wacore::store::persistence::PersistenceManager;
 use wacore::store::traits::{
-    AppSyncStore, DeviceStore, LidPnMappingEntry, MsgSecretEntry, MsgSecretStore, ProtocolStore, SignalStore,
+    AppSyncStore, DeviceStore, LidPnMappingEntry, MsgSecretEntry, MsgSecretStore, PendingInboundRow,
+    ProtocolStore, SignalStore,
 };
 use wacore_binary::Jid;
 
@@ -450,4 +451,24 @@ fn the_memory_report_counts_at_most_the_page_cache() {
     let (memory, pages) = (report.memory_bytes.unwrap(), report.pages.unwrap());
     assert!(pages > 0 && memory > 0);
     assert!(memory <= 512 * 1024, "{memory}");
+}
+
+#[test]
+fn a_message_that_was_lost_after_its_decryption_is_missed_and_no_other() {
+    const ANI: &str = "6280000000001@s.whatsapp.net";
+    let database = Database::in_memory().unwrap();
+    let store = SessionStore::new(database.clone()).missing_what_is_lost();
+    database.write_now(|tx| crate::ledger::inbound::remember(tx, ANI, ANI, "DONE", 1)).unwrap();
+    smol::block_on(async {
+        let copy = |chat: &'static str, id: &'static str| store.get_pending_inbound(chat, chat, id);
+        assert_eq!(copy(ANI, "DONE").await.unwrap(), None);
+        assert_eq!(copy("6280000000001:7@s.whatsapp.net", "DONE").await.unwrap(), None);
+        let stand_in = copy(ANI, "LOST").await.unwrap().expect("a stand-in");
+        let message = waproto::codec::message_decode(&stand_in).unwrap();
+        assert_eq!(crate::whatsapp::content::of(&message), crate::desk::Content::Lost);
+
+        let row = PendingInboundRow { chat: ANI, sender: ANI, id: "WAITS", message: b"copy" };
+        store.store_pending_inbound_batch(&[row]).await.unwrap();
+        assert_eq!(copy(ANI, "WAITS").await.unwrap().as_deref(), Some(&b"copy"[..]));
+    });
 }
