@@ -1,5 +1,5 @@
-//! Power cuts at any moment: everything that was acknowledged is there, nothing twice, no session
-//! broken.
+//! Power cuts at any moment: everything that was acknowledged is there or asked for once more, nothing
+//! twice, no session broken.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -44,12 +44,20 @@ const STARTING_ONE_IN: usize = 4;
 /// Share of the cuts that must leave a message without its answer, in percent.
 const HITS_PERCENT: usize = 60;
 
+/// A part of the answer to a message that a cut took between its decryption and the disk.
+const ASKED_AGAIN: &str = "tidak terbaca";
+
+/// Most messages that may need to be said again, in percent.
+const ASKED_AGAIN_PERCENT: usize = 3;
+
 /// A customer at work through an endless list of people.
 struct Writer {
     customer: Customer,
     phone: Handset,
     /// Ids of what was said.
     said: Vec<String>,
+    /// Choices among it: two, and those that had to be made again.
+    choices: usize,
     /// How many people that registers: all messages but the two choices and the last look at the list.
     people: usize,
     next: Instant,
@@ -57,9 +65,12 @@ struct Writer {
 
 impl Writer {
     fn say_next(&mut self, operator: &Handset) {
-        let text = match self.said.len() {
-            0 => "1".to_owned(),
-            1 => "3".to_owned(),
+        let chosen = self.choices - self.asked_again(self.choices);
+        let text = match chosen {
+            0 | 1 => {
+                self.choices += 1;
+                ["1", "3"][chosen].to_owned()
+            }
             _ => {
                 self.people += 1;
                 self.customer.registration_text(self.people - 1)
@@ -75,6 +86,16 @@ impl Writer {
     fn is_answered(&self) -> bool {
         self.phone.shown().len() >= self.said.len()
     }
+
+    /// Choices come first, and each waits for its answer.
+    fn has_chosen(&self) -> bool {
+        self.choices - self.asked_again(self.choices) == CHOICES
+    }
+
+    /// How many of the first `answers` ask for a message once more.
+    fn asked_again(&self, answers: usize) -> usize {
+        self.phone.shown().iter().take(answers).filter(|shown| shown.text.contains(ASKED_AGAIN)).count()
+    }
 }
 
 /// What the cuts fell on.
@@ -89,6 +110,8 @@ struct Tally {
     acknowledged: usize,
     /// … and found decrypted but not worked off yet, at any cut.
     acknowledged_and_waiting: usize,
+    /// Messages that customers were asked for once more.
+    asked_again: usize,
 }
 
 struct Stage {
@@ -104,7 +127,7 @@ impl Stage {
         let writers = (0..CUSTOMERS)
             .map(|n| {
                 let (customer, phone) = scene.customer(n);
-                Writer { customer, phone, said: Vec::new(), people: 0, next: Instant::now() }
+                Writer { customer, phone, said: Vec::new(), choices: 0, people: 0, next: Instant::now() }
             })
             .collect();
         Self { scene, writers, random, tally: Tally::default() }
@@ -124,7 +147,7 @@ impl Stage {
                     continue;
                 }
                 // Choices must be answered one after the other.
-                if writer.said.len() < CHOICES && !writer.is_answered() {
+                if !writer.has_chosen() && !writer.is_answered() {
                     continue;
                 }
                 writer.say_next(&self.scene.operator);
@@ -170,14 +193,10 @@ impl Stage {
     /// decrypted and waiting to be. (A message that WhatsApp delivers again after a cut, and that
     /// waits already, is acknowledged at once.)
     fn check_what_was_acknowledged(&mut self) {
-        let acknowledged: Vec<(String, Option<String>)> = self
+        let acknowledged: Vec<String> = self
             .writers
             .iter()
-            .flat_map(|writer| {
-                writer.said.iter().enumerate().filter(|(_, id)| writer.phone.delivered(id)).map(|(n, id)| {
-                    (id.clone(), n.checked_sub(CHOICES).map(|person| writer.customer.person(person).nik))
-                })
-            })
+            .flat_map(|writer| writer.said.iter().filter(|id| writer.phone.delivered(id)).cloned())
             .collect();
         self.tally.acknowledged = acknowledged.len();
         let Some(ledger) = self.scene.ledger() else {
@@ -185,19 +204,47 @@ impl Stage {
             return;
         };
         let known: HashSet<String> = texts(&ledger, "SELECT id FROM inbound_message").into_iter().collect();
-        let registered: HashSet<String> =
-            texts(&ledger, "SELECT no_ktp FROM registration").into_iter().collect();
         let waiting: HashSet<String> =
             texts(&ledger, "SELECT id FROM wa_pending_inbound").into_iter().collect();
-        for (id, person) in &acknowledged {
+        for id in &acknowledged {
             if waiting.contains(id) && !known.contains(id) {
                 self.tally.acknowledged_and_waiting += 1;
                 continue;
             }
             assert!(known.contains(id), "{id} was acknowledged and is not in the ledger");
-            if let Some(person) = person {
-                assert!(registered.contains(person), "{person} was acknowledged and is not registered");
+        }
+    }
+
+    /// Every message has its answer. Whoever is not registered was asked for, by the very customer, and
+    /// is said again.
+    fn say_again_what_was_asked_for(&mut self) {
+        let said: usize = self.writers.iter().map(|writer| writer.said.len()).sum();
+        let people: usize = self.writers.iter().map(|writer| writer.people).sum();
+        let asked: Vec<usize> = self
+            .writers
+            .iter()
+            .map(|writer| writer.asked_again(usize::MAX) - writer.asked_again(writer.choices))
+            .collect();
+        self.tally.asked_again = asked.iter().sum();
+        let most = said * ASKED_AGAIN_PERCENT / 100;
+        assert!(self.tally.asked_again <= most, "{:?} of {said} messages", self.tally);
+        let stored = people - self.tally.asked_again;
+        self.scene.wait_for_rows("SELECT count(*) FROM data_harian", &stored.to_string());
+        let rows = self.scene.supabase.query("SELECT no_ktp FROM data_harian").expect("rows");
+        let stored: HashSet<String> = rows.concat().into_iter().collect();
+        for (writer, asked) in self.writers.iter_mut().zip(asked) {
+            let lost: Vec<usize> =
+                (0..writer.people).filter(|n| !stored.contains(&writer.customer.person(*n).nik)).collect();
+            assert_eq!(lost.len(), asked, "{}: asked for what is missing", writer.customer.name());
+            for person in lost {
+                let text = writer.customer.registration_text(person);
+                writer.say(&self.scene.operator, &text);
             }
+        }
+        for writer in &self.writers {
+            until(&format!("{} to be answered again", writer.customer.name()), || {
+                writer.is_answered().then_some(())
+            });
         }
     }
 
@@ -213,6 +260,7 @@ impl Stage {
                 writer.is_answered().then_some(())
             });
         }
+        self.say_again_what_was_asked_for();
         let mut people: Vec<String> = self
             .writers
             .iter()
