@@ -21,7 +21,7 @@ const STARTS: usize = 10;
 const QUICKER: &str = "[Service]\nWatchdogSec=20\nRestartSec=1\n";
 const QUICKER_RETRY: &str = "[Timer]\nOnActiveSec=\nOnActiveSec=25\n";
 
-/// Stalls the bot while it exists; systemd clears the folder when it ends the bot.
+/// Stalls the bot while it exists.
 const STALL: &str = "/run/bot-kjp/stall";
 
 /// The box, and how it is reached by ssh.
@@ -199,6 +199,7 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     scene.wait_online();
     server.print(&format!("touch {STALL}"));
     until("systemd to end the stalled bot", || (server.property("MainPID") != stalled).then_some(()));
+    server.print(&format!("rm {STALL}"));
     assert!(server.journal().contains("Watchdog timeout"), "{}", server.journal());
     server.wait_for("ActiveState", "active");
     assert_eq!(server.property("NRestarts"), "1");
