@@ -171,6 +171,8 @@ fn a_full_disk_loses_nothing_at_whatever_moment_it_fills() {
             bot.kill();
             scene.home.disk().empty();
             bot = scene.run();
+            // Before it takes signals, one would end it like a crash.
+            bot.wait_for_line("terhubung ke WhatsApp");
         } else {
             pause(&mut random, 300);
             scene.home.disk().empty();
