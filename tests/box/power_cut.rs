@@ -311,7 +311,7 @@ fn lose_power(cuts: usize, random: Random) {
 }
 
 #[test]
-fn fifty_power_cuts_under_load_lose_nothing_and_repeat_nothing() {
+fn fifty_power_cuts_under_load_lose_nothing_without_a_word_and_repeat_nothing() {
     let cuts = std::env::var("POWER_CUTS").ok().map_or(CUTS, |cuts| cuts.parse().expect("a number"));
     let mut random = seed::announce("power_cut");
     std::thread::scope(|scope| {
