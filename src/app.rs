@@ -32,6 +32,7 @@ use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Pa
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
 use crate::whatsapp::inbox;
+use crate::whatsapp::missing_messages::MissingMessages;
 use crate::whatsapp::outbox::Outbox;
 use crate::whatsapp::runtime::{SmolRuntime, share_the_clock};
 use crate::whatsapp::session_store::{SessionError, SessionStore};
@@ -117,7 +118,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let agent = http::agent(&resolver, &tls);
 
     let link = Link::default();
-    let (outbox_bell, sync_bell) = (Bell::default(), Bell::default());
+    let (outbox_bell, sync_bell, missing_bell) = (Bell::default(), Bell::default(), Bell::default());
     let (notices, notice) = async_channel::bounded(NOTICES);
     let activity = Activity::default();
     let connection = Connection::new(link.clone(), activity.clone(), notices);
@@ -131,8 +132,17 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         disk_space: disk_space.clone(),
         outbox_bell: outbox_bell.clone(),
         sync_bell: sync_bell.clone(),
+        missing_bell: missing_bell.clone(),
     };
     executor.spawn(reception.run()).detach();
+
+    let missing = MissingMessages {
+        database: database.clone(),
+        connection: connection.clone(),
+        hook: hook.clone(),
+        bell: missing_bell,
+    };
+    executor.spawn(missing.run()).detach();
 
     let outbox = Outbox {
         database: database.clone(),

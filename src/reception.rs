@@ -10,8 +10,9 @@ use jiff::civil::Date;
 use rusqlite::Connection;
 
 use crate::bell::Bell;
-use crate::desk::{self, Action, Registered, Reply, State, Submission};
+use crate::desk::{self, Action, Content, Registered, Reply, State, Submission};
 use crate::disk_space::DiskSpace;
+use crate::ledger::missing_message::{self, Missing};
 use crate::ledger::registration::{NewRegistration, Sender};
 use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
 use crate::whatsapp::inbox::{Delivery, Incoming};
@@ -30,6 +31,8 @@ pub struct Reception {
     pub outbox_bell: Bell,
     /// Rung when registrations were committed.
     pub sync_bell: Bell,
+    /// Rung when a message is missed.
+    pub missing_bell: Bell,
 }
 
 impl Reception {
@@ -48,6 +51,7 @@ impl Reception {
     }
 
     async fn receive_together(&self, deliveries: Vec<Delivery>) {
+        let missed = deliveries.iter().flat_map(|delivery| &delivery.messages).any(|m| m.asked_of.is_some());
         let together = self.database.write_patiently("messages", |tx| {
             // A call of microseconds, asked again at every try: there may be room by then.
             let (_, room) = self.disk_space.look();
@@ -83,6 +87,9 @@ impl Reception {
         }
         self.outbox_bell.ring();
         self.sync_bell.ring();
+        if missed {
+            self.missing_bell.ring();
+        }
     }
 }
 
@@ -93,6 +100,13 @@ impl Reception {
 fn receive(tx: &Connection, incoming: &Incoming, room: bool) -> Result<(), LedgerError> {
     let Incoming { chat, from, sender, message_id, .. } = incoming;
     let message = &incoming.message;
+    if let Some(device) = incoming.asked_of {
+        return miss(tx, incoming, device);
+    }
+    missing_message::forget(tx, chat, from, message_id)?;
+    if message.content == Content::Other {
+        return Ok(());
+    }
     if !inbound::remember(tx, chat, from, message_id, message.at)? {
         log::debug!("reception: message {message_id} came again");
         return Ok(());
@@ -123,9 +137,21 @@ fn receive(tx: &Connection, incoming: &Incoming, room: bool) -> Result<(), Ledge
     )
 }
 
+/// Takes note of a message that was lost. It counts as received when it comes after all.
+fn miss(tx: &Connection, incoming: &Incoming, device: u16) -> Result<(), LedgerError> {
+    let Incoming { chat, from, message_id, message, .. } = incoming;
+    if inbound::knows(tx, chat, message_id)? {
+        return Ok(());
+    }
+    missing_message::note(
+        tx,
+        &Missing { chat: chat.clone(), sender: from.clone(), id: message_id.clone(), device, at: message.at },
+    )
+}
+
 /// Offers the people of a submission to the ledger, one by one, and concludes.
 fn register(tx: &Connection, incoming: &Incoming, submission: &Submission) -> Result<Reply, LedgerError> {
-    let Incoming { chat, from, sender, message_id, push_name, message } = incoming;
+    let Incoming { chat, from, sender, message_id, push_name, message, .. } = incoming;
     let outcomes = submission
         .people()
         .zip(0..)
@@ -165,4 +191,60 @@ fn today(tx: &Connection, sender: &Sender, day: Date) -> Result<Vec<Registered>,
             lokasi: row.lokasi,
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::personal::PhoneNumber;
+
+    const ANI: &str = "6280000000001@s.whatsapp.net";
+
+    fn incoming(id: &str, content: Content, asked_of: Option<u16>) -> Incoming {
+        Incoming {
+            chat: ANI.into(),
+            from: ANI.into(),
+            sender: Sender::phone(&PhoneNumber::new("6280000000001")),
+            message_id: id.into(),
+            push_name: None,
+            message: desk::Message { at: 1_795_410_000, content },
+            asked_of,
+        }
+    }
+
+    /// What is missed after these messages, and the replies.
+    fn after(messages: &[Incoming]) -> (Vec<String>, Vec<String>) {
+        Database::in_memory()
+            .unwrap()
+            .write_now::<_, LedgerError>(|tx| {
+                for message in messages {
+                    receive(tx, message, true)?;
+                }
+                let missed = missing_message::all(tx)?.into_iter().map(|missing| missing.id).collect();
+                let replies = outbox::due(tx, i64::MAX, 100)?.into_iter().map(|due| due.reply.text).collect();
+                Ok((missed, replies))
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_lost_message_is_missed_until_it_comes_and_then_answered_once() {
+        let lost = || incoming("M", Content::Lost, Some(0));
+        let text = || incoming("M", Content::Text("1".into()), None);
+        assert_eq!(after(&[lost(), lost()]), (vec!["M".to_owned()], vec![]));
+        let (missed, replies) = after(&[lost(), text(), text(), lost()]);
+        assert_eq!((missed.len(), replies), (0, after(&[text()]).1));
+    }
+
+    #[test]
+    fn a_lost_message_that_says_nothing_is_not_missed_any_more_when_it_comes() {
+        let lost = incoming("M", Content::Lost, Some(0));
+        assert_eq!(after(&[lost, incoming("M", Content::Other, None)]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn who_is_not_answered_for_a_lost_message_is_asked_to_send_it_again() {
+        let messages = [incoming("M", Content::Lost, Some(0)), incoming("M", Content::Lost, None)];
+        assert_eq!(after(&messages), (vec![], vec![Reply::SendAgain.text()]));
+    }
 }

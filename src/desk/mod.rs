@@ -38,7 +38,7 @@ pub enum Content {
     Media,
     /// Anything else: stickers, reactions, polls.
     Other,
-    /// What it said was lost between decryption and the disk.
+    /// What it said was lost between decryption and the disk, and no phone has sent it again.
     Lost,
 }
 
@@ -132,7 +132,7 @@ pub enum Reply {
     WaitingFull,
     /// The disk has no room for registrations; nothing of the message is kept.
     NoRoom,
-    /// The message was lost; nobody else has it.
+    /// The message was lost, and no phone has sent it again.
     SendAgain,
     /// Whatever was going on has ended.
     Left,

@@ -76,6 +76,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0003-line-and-watch.sql"),
     include_str!("schema/0004-years-of-service.sql"),
     include_str!("schema/0005-session-rows.sql"),
+    include_str!("schema/0006-missing-messages.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.

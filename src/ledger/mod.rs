@@ -12,6 +12,7 @@ pub mod database;
 pub mod inbound;
 pub mod known_time;
 pub mod last_good;
+pub mod missing_message;
 pub mod outbox;
 pub mod phone_seen;
 pub mod process_start;

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::desk::{self, Content};
 use crate::executor::Executor;
 use crate::ledger::LedgerError;
+use crate::ledger::missing_message::Missing;
 use crate::ledger::registration::Sender;
 use crate::personal::PhoneNumber;
 use crate::registration::text;
@@ -43,6 +44,9 @@ pub struct Incoming {
     /// The sender's own name on WhatsApp, if it was sent, cleaned and cut.
     pub push_name: Option<String>,
     pub message: desk::Message,
+    /// The message was lost after its decryption, and this device of its sender is to be asked for it.
+    /// Lost content without it: nobody has answered.
+    pub asked_of: Option<u16>,
 }
 
 /// Messages that were decrypted together, and the promise to acknowledge them.
@@ -105,23 +109,36 @@ impl Hook {
             .map_err(anyhow::Error::new)
     }
 
+    /// Takes in a message that nobody has sent again. Returns when that is durable.
+    pub async fn lost_for_good(&self, missing: &Missing) -> anyhow::Result<()> {
+        let sender: Jid = missing.sender.parse()?;
+        self.take(vec![Incoming {
+            chat: missing.chat.clone(),
+            from: missing.sender.clone(),
+            sender: self.sender(&sender, None),
+            message_id: missing.id.clone(),
+            push_name: None,
+            message: desk::Message { at: missing.at, content: Content::Lost },
+            asked_of: None,
+        }])
+        .await
+    }
+
     /// `None` for what is nobody's registration: own messages, groups, status, broadcasts and
-    /// newsletters, and messages without content such as key distributions and receipts.
+    /// newsletters. Messages without content, such as reactions, are handed on: one of them may be missed.
     fn incoming(&self, message: &InboundMessage) -> Option<Incoming> {
         let source = &message.info.source;
         if source.is_from_me || source.is_group || !is_person(&source.chat) {
             return None;
         }
         let content = content::of(&message.message);
-        if content == Content::Other {
-            return None;
-        }
         Some(Incoming {
             chat: source.chat.to_non_ad_string(),
             from: source.sender.to_non_ad_string(),
             sender: self.sender(&source.sender, source.sender_alt.as_ref()),
             message_id: message.info.id.to_string(),
             push_name: push_name(&message.info.push_name),
+            asked_of: (content == Content::Lost).then_some(source.sender.device),
             message: desk::Message { at: message.info.timestamp.timestamp(), content },
         })
     }

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod http_client;
 pub mod inbox;
 pub mod kept_answers;
+pub mod missing_messages;
 pub mod outbox;
 pub mod pace;
 pub mod runtime;

@@ -211,9 +211,11 @@ impl Scene {
 
     /// Waits until a query of PostgreSQL answers `expected` in its first column.
     pub fn wait_for_rows(&self, sql: &str, expected: &str) {
-        until(&format!("{sql} to give {expected}"), || {
-            (self.supabase.query(sql).expect("the query runs")[0][0] == expected).then_some(())
-        });
+        let found = || self.supabase.query(sql).expect("the query runs")[0][0].clone();
+        until_or_say(
+            || format!("{sql} to give {expected}, not {}", found()),
+            || (found() == expected).then_some(()),
+        );
     }
 }
 

@@ -15,6 +15,7 @@ mod line;
 mod line_scene;
 mod machine;
 mod main_job;
+mod missing;
 mod pairing;
 mod qr_camera;
 mod reconnects;

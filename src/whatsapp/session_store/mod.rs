@@ -179,9 +179,9 @@ impl SessionStore {
     /// whatsapp-rust writes all Signal sessions that changed whenever anybody needs one of them, and a
     /// message that it has decrypted only a moment later. A power cut between the two leaves a used key and
     /// no message; delivered again, it would be taken for one that was worked off, and be acknowledged.
-    /// This store then gives a stand-in, which the desk answers by asking for it once more. Of what nobody
-    /// registers with (a reaction, say) the ledger knows nothing, so that may be asked for in vain, if
-    /// WhatsApp delivers it twice.
+    /// This store then gives a stand-in, so that the message is asked for once more (see
+    /// [`missing_messages`](crate::whatsapp::missing_messages)). Of what nobody registers with (a reaction,
+    /// say) the ledger knows nothing, so that may be asked for in vain, if WhatsApp delivers it twice.
     pub fn missing_what_is_lost(self) -> Self {
         Self { misses_lost: true, ..self }
     }

@@ -230,7 +230,7 @@ impl ProtocolStore for SessionStore {
         let found = self.read(|c| find(c, sql, (chat, sender, id), |row| row.get(0)))?;
         if found.is_none() && self.misses_lost && !self.was_worked_off(chat, id)? {
             log::warn!(
-                "session: message {id} was decrypted and is lost; its sender is asked to send it again"
+                "session: message {id} was decrypted and is lost; the phone that sent it is asked for it"
             );
             let mut stand_in = Vec::new();
             waproto::codec::message_encode_into(&content::lost(), &mut stand_in);
