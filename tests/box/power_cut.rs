@@ -132,8 +132,9 @@ impl Stage {
                     writer.next = Instant::now() + PAUSE.mul_f64(self.random.fraction());
                     continue;
                 }
-                // Choices must be answered one after the other.
-                if !writer.has_chosen() && !writer.is_answered() {
+                // Choices must be answered one after the other, and nobody knows how to write the data
+                // before the last one is: a cut may put that off for some lives.
+                if writer.people == 0 && !writer.is_answered() {
                     continue;
                 }
                 writer.say_next(&self.scene.operator);

@@ -430,8 +430,7 @@ impl World {
             .context("the message is not known any more")?;
         let own = to.account == account && chat.server != Server::Group;
         let message = if own { sent_from_own_device(&chat, &message) } else { message };
-        let name = self.accounts[to.account].number.clone();
-        self.accounts[account].primary.phone.forget_session(&name, to.device.into());
+        // A new session beside the old one, which still decrypts what is under way.
         let bundle = match bundle_from_retry(receipt) {
             Some(bundle) => Some(bundle),
             None => self.take_bundle(to),
