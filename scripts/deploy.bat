@@ -10,7 +10,8 @@ if "%BOX:~0,1%"=="-" goto usage
 set "DIST=%~dp0..\dist"
 set "FOUND=%TEMP%\bot-kjp-%RANDOM%.txt"
 
-where ssh >nul 2>nul || (
+where ssh >nul 2>nul
+if errorlevel 1 (
     echo X ssh tidak ada. Pasang "OpenSSH Client": Settings, Apps, Optional features.
     exit /b 69
 )

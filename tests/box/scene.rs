@@ -134,10 +134,14 @@ impl Scene {
 
     /// Switches the box on, with busybox' init.
     pub fn switch_on(&self) -> Machine {
+        self.switch_on_at(None)
+    }
+
+    /// The same with a clock that says what [`Hardware::clock`] does.
+    pub fn switch_on_at(&self, clock: Option<&str>) -> Machine {
         let (parts, first) = (&self.parts, &self.first());
         let (init, disk) = (Init::Busybox, &self.disk);
-        let hardware =
-            Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock: None };
+        let hardware = Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock };
         Machine::start(&hardware).expect("the box is switched on")
     }
 
@@ -207,6 +211,15 @@ impl Scene {
         }
         disk.read(&format!("{LEDGER}-wal"), &folder.path().join("bot-kjp.db-wal")).expect("readable");
         Some(copy_database(&database).expect("the database is sound"))
+    }
+
+    /// Registrations in the ledger of a box that is off.
+    pub fn registrations(&self) -> i64 {
+        let copied = self.ledger().expect("there is a ledger");
+        copied
+            .connection
+            .query_row("SELECT count(*) FROM registration", [], |row| row.get(0))
+            .expect("the query runs")
     }
 
     /// Waits until a query of PostgreSQL answers `expected` in its first column.
