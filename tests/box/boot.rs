@@ -102,6 +102,7 @@ fn a_box_that_boots_in_1970_serves_the_right_day_and_loses_nothing_when_its_disk
     machine.power_cut().expect("the power goes");
     scene.wait_offline();
     let machine = scene.switch_on();
+    machine.wait_booted().expect("the box boots");
     let answer = until("the answer to what came meanwhile", || phone.shown().get(shown).cloned());
     assert!(answer.text.contains("berhasil"), "{answer:?}");
     assert_ne!(year(&machine), "1970");
