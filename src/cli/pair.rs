@@ -3,7 +3,7 @@
 //! Root says `bot-kjp pair`; the service is stopped, the pairing is done by a child that is the
 //! folder's owner, and the service is started again, however the pairing ended.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::process::Command;
 use async_signal::{Signal, Signals};
 
 use super::exit_code::ExitCode;
-use super::install::{Failure, Manager, Standing, service_installed, wording};
+use super::install::{Failure, Manager, Standing, THIS_PROGRAM, service_installed, wording};
 
 /// Pairs as the owner of `data_folder` if this is root and that is not, and gives that process's
 /// exit code; `None`: there is nothing to hand over.
@@ -22,9 +22,10 @@ use super::install::{Failure, Manager, Standing, service_installed, wording};
 pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
     let Ok(folder) = std::fs::metadata(data_folder) else { return Ok(None) };
     if !rustix::process::geteuid().is_root() || folder.uid() == 0 {
+        // The child of below is called after the link, "exe": `killall bot-kjp` has to find it too.
+        let _ = rustix::thread::set_name(c"bot-kjp");
         return Ok(None);
     }
-    let program = std::env::current_exe().map_err(|error| Failure::new("this program", error))?;
     let manager = Manager::here();
     let installed = service_installed();
     let paused = installed && manager.standing_here() != Standing::Stopped;
@@ -35,12 +36,16 @@ pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
         manager.stop_here()?;
         say(wording::SERVICE_PAUSED);
     }
-    let ended = Command::new(&program)
-        .args(std::env::args_os().skip(1))
+    // Its path would be walked as the folder's owner, who may not enter root's home, where files that are
+    // copied to a box lie. Through the link only the file itself has to be theirs to run.
+    let mut arguments = std::env::args_os();
+    let ended = Command::new(THIS_PROGRAM)
+        .arg0(arguments.next().unwrap_or_else(|| "bot-kjp".into()))
+        .args(arguments)
         .uid(folder.uid())
         .gid(folder.gid())
         .status()
-        .map_err(|error| Failure::new(program, error));
+        .map_err(|error| not_started(error, folder.uid()));
     if paused {
         match manager.start_here() {
             Ok(()) => say(wording::SERVICE_RESUMED),
@@ -57,6 +62,16 @@ pub fn as_owner(data_folder: &Path) -> Result<Option<ExitCode>, Failure> {
     // A child that was killed, as by Ctrl-C before it was up, has nothing to say.
     let code = ExitCode::ALL.into_iter().find(|code| Some(i32::from(*code as u8)) == ended.code());
     Ok(Some(code.unwrap_or(ExitCode::Temporary)))
+}
+
+/// Says what to do if the owner of the folder may not run this program.
+fn not_started(error: io::Error, owner: u32) -> Failure {
+    let program = std::env::current_exe().unwrap_or_else(|_| THIS_PROGRAM.into());
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return Failure::new(program, error);
+    }
+    let mend = format!("{error}: user {owner}, who owns the data folder, may not run it; chmod 755 it");
+    Failure::new(program, io::Error::new(error.kind(), mend))
 }
 
 /// The terminal may be closed.

@@ -4,14 +4,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use bot_kjp::cli::exit_code::ExitCode;
 use bot_kjp::clock;
 use bot_kjp::ledger::{Database, inbound};
 use testbed::{Options, WhatsApp};
 
-use super::bot::{Bot, Home};
+use super::bot::{Bot, Home, command, program};
 use super::disk::Disk;
 use super::guest::{Guest, check};
 use super::scene::{Scene, until};
@@ -87,7 +87,8 @@ fn files_that_others_could_read_are_closed_to_them() {
     }
 }
 
-/// `sudo bot-kjp pair` in the folder of the service's user, and then the service.
+/// `sudo ./bot-kjp pair` in root's home, where files that are copied to a box lie, for the folder of the
+/// service's user; and then a stranger.
 #[test]
 fn what_root_makes_in_somebody_elses_folder_is_theirs_and_a_stranger_is_told() {
     const SERVICE: u32 = 64_321;
@@ -95,20 +96,46 @@ fn what_root_makes_in_somebody_elses_folder_is_theirs_and_a_stranger_is_told() {
     let server = server();
     let home = Home::new(&server);
     std::os::unix::fs::chown(home.path(), Some(SERVICE), Some(SERVICE)).expect("run the tests as root");
-    let bot = home.start(&["pair"]);
+    let private = tempfile::tempdir().expect("a temporary folder");
+    let copy = private.path().join("bot-kjp");
+    // By another process: what a test writes itself, a child of another test may hold open (ETXTBSY).
+    let copied = Command::new("cp").arg(program()).arg(&copy).status().expect("cp runs");
+    assert!(copied.success());
+    let arguments = |command: &str| [command.into(), "--config".into(), home.path().join("config.toml")];
+
+    set_mode(&copy, 0o700);
+    let output = command(&copy, None).args(arguments("pair")).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(ExitCode::NotPermitted as i32), "{said}");
+    assert!(said.contains("/bot-kjp: ") && said.contains("chmod 755"), "{said}");
+
+    set_mode(&copy, 0o755);
+    set_mode(private.path(), 0o700);
+    let mut pairing = command(&copy, None);
+    pairing.args(arguments("pair"));
+    let mut bot = Bot::start(pairing);
     bot.wait_for_qr();
-    drop(bot);
+    let children = format!("/proc/{0}/task/{0}/children", bot.pid());
+    let children = fs::read_to_string(children).expect("it lives");
+    let child = children.trim();
+    let about = |file: &str| fs::read_to_string(format!("/proc/{child}/{file}")).expect("it lives");
+    assert_eq!(about("comm").trim(), "bot-kjp");
+    assert!(about("cmdline").starts_with(&copy.display().to_string()), "{}", about("cmdline"));
+    let told = Command::new("sh").args(["-c", "kill \"$0\"", child]).status();
+    assert!(told.expect("sh runs").success());
+    bot.wait();
     for file in [LEDGER, "bot-kjp.db-wal"] {
         let about = home.path().join(file).metadata().expect("it is there");
         assert_eq!((about.uid(), about.gid()), (SERVICE, SERVICE), "{file}");
     }
+
     set_mode(home.path(), 0o755);
-    let plain = home.command(&["run"]);
-    let mut command = std::process::Command::new("setpriv");
+    set_mode(private.path(), 0o755);
+    let mut stranger = Command::new("setpriv");
     let user = STRANGER.to_string();
-    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
-    command.arg(plain.get_program()).args(plain.get_args()).env_clear();
-    let Output { status, stderr, .. } = command.output().expect("it runs");
+    stranger.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+    stranger.arg(&copy).args(arguments("run")).env_clear();
+    let Output { status, stderr, .. } = stranger.output().expect("it runs");
     let said = String::from_utf8_lossy(&stderr);
     assert_eq!(status.code(), Some(ExitCode::NotPermitted as i32), "{said}");
     assert!(said.contains("Permission denied") && said.contains("check owner and mode"), "{said}");

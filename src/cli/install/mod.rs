@@ -44,7 +44,7 @@ use wording::Outcome;
 const SPACE_LEFT: u64 = 32 * 1024 * 1024;
 
 /// The file that this process runs from, whatever became of its name.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
