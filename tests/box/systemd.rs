@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
+use testbed::Handset;
+use testbed::customers::Customer;
 use testbed::machine::{Disk, Hardware, Init, Machine, Parts};
 
 use super::scene::{Scene, bot, until};
@@ -139,33 +141,51 @@ fn switch_on(scene: &Scene) -> Machine {
     machine
 }
 
-#[test]
-fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
-    let server = Server::new();
-    let scene = &server.scene;
-    // What the operator wrote before is theirs.
-    server.print("mkdir -p /etc/bot-kjp /etc/default");
-    server.machine.write("/etc/bot-kjp/config.toml", scene.config().as_bytes(), 0o644).expect("written");
-    let secrets = format!("{}BOT_KJP_TEST_STALL={STALL}\n", scene.secrets());
-    server.machine.write("/etc/default/bot-kjp", secrets.as_bytes(), 0o600).expect("written");
-    until("sshd", || (server.machine.run("systemctl is-active ssh").ok()?.code == 0).then_some(()));
+/// A box on which a first deployment has installed the bot, paired by its operator, and its first customer,
+/// who has registered somebody.
+struct Serving {
+    server: Server,
+    ani: Customer,
+    phone: Handset,
+}
 
-    // A first deployment: enabled, up, and it says how to go on.
-    let (well, said) = server.deploy(&bot());
-    assert!(well, "{said}");
-    assert_eq!(server.property("ActiveState"), "active", "{}", server.journal());
-    assert_eq!(server.property("UnitFileState"), "enabled");
-    assert_eq!(server.print("cat /etc/bot-kjp/config.toml"), scene.config().trim());
-    scene.pair(&server.machine);
-    let (ani, phone) = scene.customer(0);
-    scene.ask(&phone, "1");
-    scene.ask(&phone, "3");
-    let register = |n: usize| {
-        let answer = scene.ask(&phone, &ani.registration_text(n));
+impl Serving {
+    fn new() -> Self {
+        let server = Server::new();
+        let scene = &server.scene;
+        // What the operator wrote before is theirs.
+        server.print("mkdir -p /etc/bot-kjp /etc/default");
+        server.machine.write("/etc/bot-kjp/config.toml", scene.config().as_bytes(), 0o644).expect("written");
+        let secrets = format!("{}BOT_KJP_TEST_STALL={STALL}\n", scene.secrets());
+        server.machine.write("/etc/default/bot-kjp", secrets.as_bytes(), 0o600).expect("written");
+        until("sshd", || (server.machine.run("systemctl is-active ssh").ok()?.code == 0).then_some(()));
+
+        let (well, said) = server.deploy(&bot());
+        assert!(well, "{said}");
+        assert_eq!(server.property("ActiveState"), "active", "{}", server.journal());
+        assert_eq!(server.property("UnitFileState"), "enabled");
+        assert_eq!(server.print("cat /etc/bot-kjp/config.toml"), scene.config().trim());
+        scene.pair(&server.machine);
+        let (ani, phone) = scene.customer(0);
+        scene.ask(&phone, "1");
+        scene.ask(&phone, "3");
+        let serving = Self { server, ani, phone };
+        serving.register(0);
+        serving.server.scene.wait_for_rows("SELECT count(*) FROM data_harian", "1");
+        serving
+    }
+
+    fn register(&self, n: usize) {
+        let answer = self.server.scene.ask(&self.phone, &self.ani.registration_text(n));
         assert!(answer.contains("berhasil"), "{answer}");
-    };
-    register(0);
-    scene.wait_for_rows("SELECT count(*) FROM data_harian", "1");
+    }
+}
+
+#[test]
+fn deploy_changes_nothing_twice_and_takes_bad_versions_back_and_the_unit_starts_at_boot() {
+    let serving = Serving::new();
+    let server = &serving.server;
+    let scene = &server.scene;
 
     // The same again changes nothing.
     let (before, pid) = (server.installed(), server.property("MainPID"));
@@ -182,8 +202,29 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
         assert_eq!(server.installed(), before, "the old one is back:\n{said}");
         server.wait_for("ActiveState", "active");
         scene.wait_online();
-        register(n);
+        serving.register(n);
     }
+
+    // Enabled means: switched on, it serves.
+    let Serving { server: Server { scene, machine, .. }, ani, phone } = serving;
+    machine.shut_down().expect("the box shuts down");
+    scene.wait_offline();
+    let machine = switch_on(&scene);
+    scene.wait_online();
+    println!("served {:?} after it was switched on", machine.uptime());
+    let list = scene.ask(&phone, "2");
+    for n in 0..3 {
+        assert!(list.contains(&ani.person(n).nama), "{list}");
+    }
+    assert_eq!(phone.failed_decryptions(), 0);
+    scene.wait_for_rows("SELECT count(*) FROM data_harian", "3");
+}
+
+#[test]
+fn systemd_ends_a_stalled_bot_and_tries_one_that_cannot_start_ever_more_seldom() {
+    let serving = Serving::new();
+    let server = &serving.server;
+    let scene = &server.scene;
 
     // A stalled executor pings no more: systemd ends it and starts another.
     server.print("mkdir -p /etc/systemd/system/bot-kjp.service.d /etc/systemd/system/bot-kjp-retry.timer.d");
@@ -193,8 +234,7 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     };
     drop_in("bot-kjp.service", QUICKER);
     drop_in("bot-kjp-retry.timer", QUICKER_RETRY);
-    // The bad versions failed, so a next try is due: it would take what follows for that.
-    server.print("systemctl stop bot-kjp-retry.timer; systemctl daemon-reload; systemctl restart bot-kjp");
+    server.print("systemctl daemon-reload; systemctl restart bot-kjp");
     let stalled = server.property("MainPID");
     scene.wait_online();
     server.print(&format!("touch {STALL}"));
@@ -204,10 +244,10 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     server.wait_for("ActiveState", "active");
     assert_eq!(server.property("NRestarts"), "1");
     scene.wait_online();
-    register(3);
+    serving.register(1);
 
     // A bot that dies at every start: ten starts, then it has visibly failed and is tried seldom.
-    // Starts so far, by deployments and the watchdog, do not count.
+    // Starts so far, by the deployment and the watchdog, do not count.
     server.print("systemctl reset-failed bot-kjp");
     server.print("cp -p /usr/local/bin/bot-kjp /root/good; cp /bin/false /usr/local/bin/bot-kjp.new");
     server.print("mv /usr/local/bin/bot-kjp.new /usr/local/bin/bot-kjp; kill -9 $(systemctl show --value -p MainPID bot-kjp)");
@@ -225,19 +265,7 @@ fn systemd_starts_watches_and_limits_the_bot_and_deploy_updates_it() {
     server.print("mv /root/good /usr/local/bin/bot-kjp");
     server.wait_for("ActiveState", "active");
     scene.wait_online();
-    register(4);
-
-    // Enabled means: switched on, it serves.
-    let Server { scene, machine, .. } = server;
-    machine.shut_down().expect("the box shuts down");
-    scene.wait_offline();
-    let machine = switch_on(&scene);
-    scene.wait_online();
-    println!("served {:?} after it was switched on", machine.uptime());
-    let list = scene.ask(&phone, "2");
-    for n in 0..5 {
-        assert!(list.contains(&ani.person(n).nama), "{list}");
-    }
-    assert_eq!(phone.failed_decryptions(), 0);
-    scene.wait_for_rows("SELECT count(*) FROM data_harian", "5");
+    serving.register(2);
+    assert_eq!(serving.phone.failed_decryptions(), 0);
+    scene.wait_for_rows("SELECT count(*) FROM data_harian", "3");
 }
