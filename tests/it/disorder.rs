@@ -8,6 +8,7 @@ use bot_kjp::clock;
 
 use testbed::{Addressing, Child, Fault};
 
+use super::bot::DEADLINE;
 use super::ends::{toll, was_cheap};
 use super::guest::{Guest, check, check_all_sent_once, wait_acknowledged};
 use super::scene::Scene;
@@ -136,6 +137,27 @@ fn a_connection_that_drops_in_mid_conversation_loses_no_message_and_no_answer() 
     bot.wait_for_line("connection: lost");
     ani.register_and_wait(&scene);
     scene.on_the_bot(Fault::Drop);
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn a_receipt_that_is_lost_with_the_connection_is_given_again_on_the_next_one() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let mut lose_the_receipt = || {
+        let connections = scene.server.connections();
+        scene.on_the_bot(Fault::LoseReceipts { count: Some(1) });
+        let id = ani.register_and_wait(&scene);
+        ani.phone.wait_delivered(&id, DEADLINE).expect("the customer sees two ticks");
+        assert!(scene.server.connections() > connections, "the receipt was lost with its connection");
+        id
+    };
+    lose_the_receipt();
+    // The same with a message that had to be asked for again.
+    scene.on_the_bot(Fault::Corrupt { count: Some(1) });
+    let id = lose_the_receipt();
+    assert!(ani.phone.asked_again(&id), "the bot asked for a retry");
     check(&scene, bot, &mut [ani]);
 }
 

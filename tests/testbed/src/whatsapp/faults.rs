@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use wacore_binary::{Node, NodeContent};
 
 use super::accounts::{AccountId, DeviceAddress};
+use super::stanza::Stanza;
 use super::world::{Later, Peer, SocketId, World};
 
 /// Longest that a message is held back to be overtaken; then it is delivered anyway.
@@ -59,6 +60,9 @@ pub enum Fault {
     Deaf,
     /// Takes messages or receipts (`class`) and relays them, but never acknowledges them.
     SwallowAcks { class: String, count: Option<u32> },
+    /// Loses receipts *from* the account, and the connection with each: it breaks with the receipt on its
+    /// way. Retry receipts pass.
+    LoseReceipts { count: Option<u32> },
     /// Refuses messages *from* the account with `<ack error>`.
     RejectMessages { code: u16, count: Option<u32> },
     /// Delivers messages this much later.
@@ -121,6 +125,7 @@ impl Fault {
             | Fault::StallHandshake { count }
             | Fault::FailLogin { count, .. }
             | Fault::SwallowAcks { count, .. }
+            | Fault::LoseReceipts { count }
             | Fault::RejectMessages { count, .. }
             | Fault::Duplicate { count }
             | Fault::Corrupt { count }
@@ -232,6 +237,11 @@ impl Faults {
             matches!(fault, Fault::SwallowAcks { class: named, .. } if named == class).then_some(())
         })
         .is_some()
+    }
+
+    pub fn loses_receipt(&mut self, account: AccountId, receipt: &Node) -> bool {
+        receipt.attr("type").as_deref() != Some("retry")
+            && self.happens(account, |fault| matches!(fault, Fault::LoseReceipts { .. }))
     }
 
     pub fn rejects_message(&mut self, account: AccountId) -> Option<u16> {

@@ -65,19 +65,26 @@ impl Queue {
             .collect()
     }
 
-    /// Takes out what a client acknowledged: `class` is the stanza's tag. A message goes with all
-    /// its copies; a receipt's type tells delivery from reading of the same message.
+    /// Takes out what a client acknowledged with an `<ack>`: one stanza, whose tag is `class`; a receipt's
+    /// type tells delivery from reading of the same message. Of a message's copies it is the oldest: what
+    /// could not be decrypted is acknowledged behind its retry receipt, and the copy that the sender makes
+    /// then is another one, which waits for an acknowledgement of its own.
     pub fn acknowledge(&mut self, class: &str, id: &str, kind: Option<&str>) {
-        let is = |Waiting { stanza, .. }: &Waiting| {
+        let acknowledged = self.waiting.iter().position(|Waiting { stanza, .. }| {
             stanza.tag == class
                 && stanza.attr("id").is_some_and(|waiting| waiting == id)
                 && (class != "receipt" || stanza.attr("type").as_deref() == kind)
-        };
-        if class == "message" {
-            self.waiting.retain(|waiting| !is(waiting));
-        } else if let Some(found) = self.waiting.iter().position(is) {
-            self.waiting.remove(found);
+        });
+        if let Some(place) = acknowledged {
+            self.waiting.remove(place);
         }
+    }
+
+    /// Takes out a message that arrived, by its receipt: with all its copies.
+    pub fn arrived(&mut self, id: &str) {
+        self.waiting.retain(|Waiting { stanza, .. }| {
+            stanza.tag != "message" || stanza.attr("id").is_none_or(|waiting| waiting != id)
+        });
     }
 }
 
@@ -93,7 +100,7 @@ mod tests {
             queue.push(node("message").attr("id", id).build(), true);
         }
         queue.push(node("receipt").attr("id", "A").attr("type", "read").build(), true);
-        queue.acknowledge("message", "B", None);
+        queue.arrived("B");
         queue.acknowledge("receipt", "A", None);
         let ids: Vec<_> = queue
             .backlog()
@@ -108,5 +115,18 @@ mod tests {
         );
         queue.acknowledge("receipt", "A", Some("read"));
         assert_eq!((queue.backlog().len(), queue.messages()), (2, 2));
+    }
+
+    #[test]
+    fn an_ack_is_for_one_copy_of_a_message_and_a_receipt_for_all() {
+        let mut queue = Queue::default();
+        let copy = |n: u32| node("message").attr("id", "A").attr("t", n).build();
+        for n in 1..=3 {
+            queue.push(copy(n), true);
+        }
+        queue.acknowledge("message", "A", None);
+        assert_eq!(queue.backlog(), [copy(2).with("offline", 0), copy(3).with("offline", 1)]);
+        queue.arrived("A");
+        assert_eq!(queue.messages(), 0);
     }
 }

@@ -15,7 +15,7 @@ impl World {
             && let Some(companion) = self.companion(from)
         {
             for id in &ids {
-                companion.queue.acknowledge("message", id, None);
+                companion.queue.arrived(id);
             }
         }
         self.acknowledge(from, "receipt", &receipt, None);

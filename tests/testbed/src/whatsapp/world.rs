@@ -272,6 +272,12 @@ impl World {
         self.push(id, Outgoing::Drop);
     }
 
+    /// Cuts a socket's TCP connection, and nothing that was on its way passes any more.
+    fn lose(&mut self, id: SocketId) {
+        self.sockets.entry(id).and_modify(|socket| socket.dead = true);
+        self.cut(id);
+    }
+
     fn push(&mut self, id: SocketId, outgoing: Outgoing) {
         let Some(socket) = self.sockets.get(&id) else { return };
         if let Err(async_channel::TrySendError::Full(_)) = socket.out.try_send(outgoing) {
@@ -360,6 +366,7 @@ impl World {
         match stanza.tag.as_ref() {
             "iq" => self.on_iq(id, at, &stanza),
             "message" => self.on_message(at, stanza),
+            "receipt" if self.faults.loses_receipt(at.account, &stanza) => self.lose(id),
             "receipt" => self.on_receipt(at, stanza),
             "ack" => self.on_ack(at, &stanza),
             "presence" => self.on_presence(at, &stanza),
