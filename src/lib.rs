@@ -89,3 +89,9 @@ pub mod trusted_clock;
 pub mod watch;
 pub mod whatsapp;
 pub mod worker;
+
+/// Says so where somebody runs plain `cargo test`, which leaves out what needs the test bed.
+#[cfg(all(test, not(feature = "danger-accept-test-bed")))]
+#[test]
+#[ignore = "they need a bot that accepts the test bed: scripts/test runs all of them, scripts/test NAME… some"]
+fn end_to_end_tests() {}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testbed::bot::{DatabaseCopy, copy_database};
 use testbed::customers::Customer;
-use testbed::machine::{Disk, Files, HOST, Hardware, Init, Machine, Parts};
+use testbed::machine::{Begin, Disk, Files, HOST, Hardware, Init, Machine, Parts};
 use testbed::{Handset, Options, Supabase, WhatsApp};
 
 use super::qr_camera;
@@ -132,16 +132,44 @@ impl Scene {
         self.folder.path().join("first.cpio")
     }
 
+    /// State of the box before it has looked at its disk.
+    fn paused(&self) -> PathBuf {
+        self.folder.path().join("paused")
+    }
+
     /// Switches the box on, with busybox' init.
     pub fn switch_on(&self) -> Machine {
-        self.switch_on_at(None)
+        self.begin(Begin::SwitchedOn, None)
     }
 
     /// The same with a clock that says what [`Hardware::clock`] does.
-    pub fn switch_on_at(&self, clock: Option<&str>) -> Machine {
-        let (parts, first) = (&self.parts, &self.first());
-        let (init, disk) = (Init::Busybox, &self.disk);
-        let hardware = Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock };
+    pub fn switch_on_at(&self, clock: &str) -> Machine {
+        self.begin(Begin::SwitchedOn, Some(clock))
+    }
+
+    /// Switches the box on, or has it come from where it was the first time that this was called: the kernel
+    /// runs, nothing has been read from the disk. That way it is where it was in a tenth of the time, and
+    /// every file system that a power cut leaves behind is mounted as ever.
+    pub fn switch_on_quickly(&self) -> Machine {
+        let paused = self.paused();
+        let machine = if paused.exists() {
+            self.begin(Begin::Kept(&paused), None)
+        } else {
+            let machine = self.begin(Begin::Pausing, None);
+            machine.wait_paused().expect("the box boots");
+            machine.keep(&paused).expect("its state is kept");
+            machine.resume().expect("it runs again");
+            machine
+        };
+        machine.go_on().expect("the box goes on");
+        machine
+    }
+
+    fn begin(&self, begin: Begin<'_>, clock: Option<&str>) -> Machine {
+        let (parts, first, disk) = (&self.parts, &self.first(), &self.disk.path());
+        let init = Init::Busybox;
+        let hardware =
+            Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock, begin };
         Machine::start(&hardware).expect("the box is switched on")
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 use testbed::Handset;
 use testbed::customers::Customer;
-use testbed::machine::{Disk, Hardware, Init, Machine, Parts};
+use testbed::machine::{Begin, Booted, Hardware, Init, Machine, Parts};
 
 use super::scene::{Scene, bot, until};
 
@@ -36,9 +36,9 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let parts = Parts::find().expect("parts of a box");
-        let disk = Disk::debian(&parts).expect("a disk");
-        let scene = Scene::on(parts, disk);
-        let machine = switch_on(&scene);
+        let booted = Booted::debian(&parts, &[SSH]).expect("a box that has booted");
+        let scene = Scene::on(parts, booted.disk_of_a_box().expect("a disk"));
+        let machine = booted.start(&scene.parts, &scene.disk, &[SSH]).expect("the box goes on");
         Self { scene, machine, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
@@ -126,7 +126,7 @@ impl Server {
 }
 
 fn switch_on(scene: &Scene) -> Machine {
-    let (parts, disk, first) = (&scene.parts, &scene.disk, &scene.parts.first());
+    let (parts, disk, first) = (&scene.parts, &scene.disk.path(), &scene.parts.first());
     let hardware = Hardware {
         parts,
         init: Init::Systemd,
@@ -135,6 +135,7 @@ fn switch_on(scene: &Scene) -> Machine {
         ports: &[SSH],
         counts_instructions: false,
         clock: None,
+        begin: Begin::SwitchedOn,
     };
     let machine = Machine::start(&hardware).expect("the box is switched on");
     machine.wait_booted().expect("the box boots");

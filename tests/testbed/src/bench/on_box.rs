@@ -18,7 +18,7 @@ use super::process::field;
 use super::report::date;
 use crate::bot::link_code;
 use crate::interrupt::{self, wait_until};
-use crate::machine::{Disk, HOST, Hardware, Init, Machine, Parts};
+use crate::machine::{Begin, Disk, HOST, Hardware, Init, Machine, Parts};
 use crate::{Handset, Options, WhatsApp};
 
 const HELP: &str = "\
@@ -123,15 +123,16 @@ fn measure(arguments: &Arguments) -> Result<Measurement> {
     let disk = Disk::debian(&parts)?;
     disk.write(&arguments.bot, "/root", "bot-kjp", 0o755)?;
     progress("the box boots");
-    let first = parts.first();
+    let (first, file) = (parts.first(), disk.path());
     let hardware = Hardware {
         parts: &parts,
         init: Init::Systemd,
         first: &first,
-        disk: &disk,
+        disk: &file,
         ports: &[],
         counts_instructions: true,
         clock: None,
+        begin: Begin::SwitchedOn,
     };
     let machine = Machine::start(&hardware)?;
     machine.wait_booted()?;

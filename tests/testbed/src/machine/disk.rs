@@ -65,7 +65,7 @@ impl Disk {
         Ok(tempfile::Builder::new().prefix("disk-").tempdir_in(parent)?)
     }
 
-    fn copy(from: &Path) -> Result<Self> {
+    pub(super) fn copy(from: &Path) -> Result<Self> {
         let disk = Self { folder: Self::folder()? };
         run_here(Command::new("cp").arg("--sparse=always").arg(from).arg(disk.path()))?;
         Ok(disk)

@@ -3,8 +3,10 @@
 //! The test bed stays outside, so that WhatsApp's side and Supabase outlive a power cut. A program
 //! in the box reaches what listens on this machine's loopback at [`HOST`], and nothing else.
 
+mod booted;
 mod disk;
 mod files;
+mod monitor;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -21,8 +23,10 @@ use tempfile::TempDir;
 use crate::bot::child_command;
 use crate::interrupt::{self, wait_until};
 
+pub use booted::Booted;
 pub use disk::Disk;
 pub use files::Files;
+use monitor::Monitor;
 
 /// This machine as the box sees it (qemu's user networking).
 pub const HOST: &str = "10.0.2.2";
@@ -42,7 +46,9 @@ const BOOT: Duration = Duration::from_secs(180);
 /// How long a command in the box may take on a busy machine.
 const COMMAND: Duration = Duration::from_secs(300);
 
-/// How long qemu may take to open its socket, and to end.
+const QEMU_PROGRAM: &str = "qemu-system-aarch64";
+
+/// How long qemu may take to open its socket, to write the state of a box, and to end.
 const QEMU: Duration = Duration::from_secs(30);
 
 /// One look for an answer of the box.
@@ -87,6 +93,18 @@ impl Parts {
     }
 }
 
+/// How a box begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin<'a> {
+    /// It is switched on.
+    SwitchedOn,
+    /// The same, and with busybox it waits for [`Machine::go_on`] before it looks at its disk; see
+    /// [`Machine::wait_paused`].
+    Pausing,
+    /// It goes on from the state in this file, which [`Machine::keep`] has written.
+    Kept(&'a Path),
+}
+
 /// Who is process 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Init {
@@ -103,7 +121,8 @@ pub struct Hardware<'a> {
     pub init: Init,
     /// First file system, from [`Files::first_file_system`] or [`Parts::first`].
     pub first: &'a Path,
-    pub disk: &'a Disk,
+    /// The file of its disk.
+    pub disk: &'a Path,
     /// TCP ports of the box that shall be reachable from here.
     pub ports: &'a [u16],
     /// Whether time in the box goes by instructions, so that processor time read in it does not
@@ -111,6 +130,71 @@ pub struct Hardware<'a> {
     pub counts_instructions: bool,
     /// What the clock says when it is switched on, as `1970-01-01T00:00:00`; the real time if none.
     pub clock: Option<&'a str>,
+    pub begin: Begin<'a>,
+}
+
+/// Where a machine is reached from outside.
+#[derive(Debug)]
+struct Ways {
+    shell: PathBuf,
+    monitor: PathBuf,
+    /// Port of the box, and the one here that leads to it.
+    ports: Vec<(u16, u16)>,
+}
+
+impl Hardware<'_> {
+    /// qemu's arguments but for where it begins: a state that was kept fits only the same ones.
+    fn arguments(&self, ways: &Ways) -> Vec<String> {
+        let mut network = "user,id=network,ipv6=off".to_owned();
+        for (inside, outside) in &ways.ports {
+            network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{outside}-:{inside}"));
+        }
+        let mut kernel_line = "console=ttyAMA0 quiet panic=-1".to_owned();
+        match self.init {
+            Init::Systemd => kernel_line.push_str(" box.debian systemd.show_status=0"),
+            Init::Busybox if self.begin != Begin::SwitchedOn => kernel_line.push_str(" box.pause"),
+            Init::Busybox => {}
+        }
+        let memory = MEMORY_MIB.to_string();
+        let kernel = self.parts.kernel().display().to_string();
+        let first = self.first.display().to_string();
+        // What the box did not flush is gone with qemu; what it did is in this machine's memory.
+        let drive = format!("file={},format=raw,if=none,id=disk,cache=writeback", self.disk.display());
+        // It waits for whoever asks: a box must not see its port closed when it goes on from a kept state.
+        let shell = format!("socket,id=shell,path={},server=on,wait=on", ways.shell.display());
+        let monitor = format!("unix:{},server=on,wait=off", ways.monitor.display());
+        let mut arguments: Vec<String> = [
+            ["-M", "virt"],
+            ["-cpu", "cortex-a53"],
+            ["-smp", "1"],
+            ["-m", &memory],
+            ["-display", "none"],
+            ["-serial", "stdio"],
+            ["-kernel", &kernel],
+            ["-initrd", &first],
+            ["-append", &kernel_line],
+            ["-drive", &drive],
+            ["-device", "virtio-blk-device,drive=disk"],
+            ["-netdev", &network],
+            ["-device", "virtio-net-device,netdev=network"],
+            ["-device", "virtio-serial-device"],
+            ["-chardev", &shell],
+            ["-device", "virtserialport,chardev=shell,name=shell"],
+            ["-monitor", &monitor],
+        ]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+        arguments.extend(["-nodefaults", "-no-reboot"].map(str::to_owned));
+        if self.counts_instructions {
+            arguments.extend(["-icount", INSTRUCTION].map(str::to_owned));
+        }
+        if let Some(clock) = self.clock {
+            arguments.extend(["-rtc".to_owned(), format!("base={clock},clock=vm")]);
+        }
+        arguments
+    }
 }
 
 /// A machine that is switched on. Dropped, it loses power.
@@ -119,8 +203,7 @@ pub struct Machine {
     qemu: Child,
     console: Arc<Mutex<String>>,
     shell: Mutex<UnixStream>,
-    /// Port of the box, and where it is reached.
-    ports: Vec<(u16, u16)>,
+    ways: Ways,
     switched_on: Instant,
     _folder: TempDir,
 }
@@ -141,41 +224,13 @@ impl Machine {
     pub fn start(hardware: &Hardware<'_>) -> Result<Self> {
         // Short: the path of a socket has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("box-").tempdir_in("/tmp")?;
-        let socket = folder.path().join("shell");
-        let ports =
-            hardware.ports.iter().map(|&port| Ok((port, free_port()?))).collect::<Result<Vec<_>>>()?;
-        let mut network = "user,id=network,ipv6=off".to_owned();
-        for (inside, outside) in &ports {
-            network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{outside}-:{inside}"));
-        }
-        let mut kernel_line = "console=ttyAMA0 quiet panic=-1".to_owned();
-        if hardware.init == Init::Systemd {
-            kernel_line.push_str(" box.debian systemd.show_status=0");
-        }
-        let mut qemu = child_command(Path::new("qemu-system-aarch64"));
-        qemu.args(["-M", "virt", "-cpu", "cortex-a53", "-smp", "1", "-m", &MEMORY_MIB.to_string()])
-            .args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"])
-            .arg("-kernel")
-            .arg(hardware.parts.kernel())
-            .arg("-initrd")
-            .arg(hardware.first)
-            .args(["-append", &kernel_line])
-            // What the box did not flush is gone with qemu; what it did is in this machine's memory.
-            .arg("-drive")
-            .arg(format!(
-                "file={},format=raw,if=none,id=disk,cache=writeback",
-                hardware.disk.path().display()
-            ))
-            .args(["-device", "virtio-blk-device,drive=disk"])
-            .args(["-netdev", &network, "-device", "virtio-net-device,netdev=network"])
-            .args(["-device", "virtio-serial-device", "-chardev"])
-            .arg(format!("socket,id=shell,path={},server=on,wait=off", socket.display()))
-            .args(["-device", "virtserialport,chardev=shell,name=shell"]);
-        if hardware.counts_instructions {
-            qemu.args(["-icount", INSTRUCTION]);
-        }
-        if let Some(clock) = hardware.clock {
-            qemu.args(["-rtc", &format!("base={clock},clock=vm")]);
+        let ports = hardware.ports.iter().map(|&port| Ok((port, free_port()?))).collect::<Result<_>>()?;
+        let (shell, monitor) = (folder.path().join("shell"), folder.path().join("monitor"));
+        let ways = Ways { shell, monitor, ports };
+        let mut qemu = child_command(Path::new(QEMU_PROGRAM));
+        qemu.args(hardware.arguments(&ways));
+        if let Begin::Kept(state) = hardware.begin {
+            qemu.arg("-incoming").arg(format!("exec:cat {}", state.display()));
         }
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let switched_on = Instant::now();
@@ -187,7 +242,7 @@ impl Machine {
             if let Some(status) = qemu.try_wait()? {
                 bail!("qemu ended with {status}:\n{}", text_of(&console));
             }
-            Ok(UnixStream::connect(&socket).ok())
+            Ok(UnixStream::connect(&ways.shell).ok())
         });
         let shell = match connected {
             Ok(shell) => shell,
@@ -199,18 +254,66 @@ impl Machine {
             }
         };
         shell.set_read_timeout(Some(LOOK))?;
-        Ok(Self { qemu, console, shell: Mutex::new(shell), ports, switched_on, _folder: folder })
+        Ok(Self { qemu, console, shell: Mutex::new(shell), ways, switched_on, _folder: folder })
     }
 
-    /// Waits until commands can be run.
+    /// Waits until commands can be run. Returns what [`go_on`](Self::go_on) made it print on the way.
     ///
     /// # Errors
     /// When it does not boot; quotes the console.
-    pub fn wait_booted(&self) -> Result<()> {
+    pub fn wait_booted(&self) -> Result<String> {
+        self.wait_for_greeting("ready")
+    }
+
+    /// Waits until a box that is [`Begin::Pausing`] has come to the point before its disk.
+    ///
+    /// # Errors
+    /// When it does not; quotes the console.
+    pub fn wait_paused(&self) -> Result<()> {
+        self.wait_for_greeting("paused").map(drop)
+    }
+
+    fn wait_for_greeting(&self, expected: &str) -> Result<String> {
         let answer = self.answer(&mut self.shell.lock().unwrap_or_else(PoisonError::into_inner), BOOT);
-        let (_, ready) = answer.context("the box does not boot").with_context(|| self.tail())?;
-        ensure!(ready == "ready", "the box greets with {ready:?}");
-        Ok(())
+        let (before, greeting) = answer.context("the box does not boot").with_context(|| self.tail())?;
+        ensure!(greeting == expected, "the box greets with {greeting:?}");
+        Ok(before)
+    }
+
+    /// Writes the state of the box into a file: memory, processor and devices, but not its disk. It stands
+    /// still from then on.
+    ///
+    /// # Errors
+    /// When qemu cannot write it.
+    pub fn keep(&self, file: &Path) -> Result<()> {
+        Monitor::connect(&self.ways.monitor)?.keep(file)
+    }
+
+    /// Ends the standstill after [`keep`](Self::keep).
+    ///
+    /// # Errors
+    /// When qemu cannot be told.
+    pub fn resume(&self) -> Result<()> {
+        Monitor::connect(&self.ways.monitor)?.resume()
+    }
+
+    /// Tells a box from a kept state the time, and bytes of this machine's random numbers.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn wake(&self) -> Result<()> {
+        self.print(&here_and_now()?).map(drop)
+    }
+
+    /// Lets a paused box go on, be it the one that paused or one from its kept state, and
+    /// [wakes](Self::wake) it. It then draws random numbers, for [`wait_booted`](Self::wait_booted) to
+    /// return.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn go_on(&self) -> Result<()> {
+        let line = format!("{}; head -c 16 /dev/urandom | base64 >&3\n", here_and_now()?);
+        Ok(self.shell.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())?)
     }
 
     /// Time since it was switched on.
@@ -300,7 +403,7 @@ impl Machine {
     /// # Panics
     /// When the hardware has no such port.
     pub fn port(&self, inside: u16) -> u16 {
-        let port = self.ports.iter().find(|(port, _)| *port == inside);
+        let port = self.ways.ports.iter().find(|(port, _)| *port == inside);
         port.unwrap_or_else(|| panic!("port {inside} of the box is not forwarded")).1
     }
 
@@ -371,6 +474,16 @@ fn text_of(console: &Mutex<String>) -> String {
 /// A port of the loopback that nobody has now.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// A line of shell that tells a box from a kept state what it cannot know: the time, and bytes of this
+/// machine's random numbers, without which all boxes from one state would draw the same.
+fn here_and_now() -> Result<String> {
+    use base64::Engine as _;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let random = base64::prelude::BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
+    // The shell itself writes the bytes: to start a program takes random numbers.
+    Ok(format!("echo {random} >/dev/urandom; date -u -s @{now} >/dev/null"))
 }
 
 /// Runs a program of this machine that must end with 0.

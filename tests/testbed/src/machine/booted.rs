@@ -1,0 +1,113 @@
+//! A Debian that has booted already: its disk and the state of the box, made once and kept for all tests
+//! and later runs.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Begin, Disk, Hardware, Init, Machine, Parts, QEMU_PROGRAM, Ways, run_here};
+use crate::interrupt::wait_until;
+
+/// From the first command until systemd has started everything, on a busy machine.
+const SETTLE: Duration = Duration::from_secs(300);
+
+/// A box with Debian and systemd that stands where everything has been started.
+#[derive(Debug, Clone)]
+pub struct Booted {
+    folder: PathBuf,
+}
+
+impl Booted {
+    /// Boots one, unless that was done before with the same parts, the same qemu and the same devices. Whoever
+    /// comes meanwhile, on another thread or in another process, waits for it.
+    ///
+    /// # Errors
+    /// When it does not boot, or its state cannot be written.
+    pub fn debian(parts: &Parts, ports: &[u16]) -> Result<Self> {
+        let folder = parts.folder.with_file_name("booted");
+        fs::create_dir_all(&folder)?;
+        let booted = Self { folder };
+        let lock = File::create(booted.folder.join("lock"))?;
+        lock.lock().context("cannot lock the folder of the booted Debian")?;
+        let key = key(parts)?;
+        if fs::read_to_string(booted.key()).is_ok_and(|made| made == key) {
+            return Ok(booted);
+        }
+        let _ = fs::remove_file(booted.key());
+        booted.make(parts, ports)?;
+        fs::write(booted.key(), key)?;
+        Ok(booted)
+    }
+
+    fn make(&self, parts: &Parts, ports: &[u16]) -> Result<()> {
+        let disk = Disk::debian(parts)?;
+        let (first, file) = (parts.first(), disk.path());
+        let machine = Machine::start(&hardware(parts, &first, &file, ports, Begin::SwitchedOn))?;
+        machine.wait_booted()?;
+        wait_until("systemd to have started everything", SETTLE, || {
+            let said = machine.run("systemctl is-system-running && systemctl is-active ssh")?;
+            Ok((said.code == 0).then_some(()))
+        })?;
+        // What is on the disk may be looked at from outside, too.
+        machine.print("sync")?;
+        machine.keep(&self.state())?;
+        machine.power_cut()?;
+        fs::rename(file, self.disk())?;
+        Ok(())
+    }
+
+    /// A box that goes on from there with a disk of its own, which must be a [`disk`](Self::disk_of_a_box).
+    ///
+    /// # Errors
+    /// When qemu does not start, or the box does not answer.
+    pub fn start(&self, parts: &Parts, disk: &Disk, ports: &[u16]) -> Result<Machine> {
+        let (first, disk, state) = (parts.first(), disk.path(), self.state());
+        let machine = Machine::start(&hardware(parts, &first, &disk, ports, Begin::Kept(&state)))?;
+        machine.wake()?;
+        Ok(machine)
+    }
+
+    /// The disk as it stood.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn disk_of_a_box(&self) -> Result<Disk> {
+        Disk::copy(&self.disk())
+    }
+
+    fn key(&self) -> PathBuf {
+        self.folder.join("key")
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.folder.join("disk.ext4")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+}
+
+fn hardware<'a>(
+    parts: &'a Parts,
+    first: &'a Path,
+    disk: &'a Path,
+    ports: &'a [u16],
+    begin: Begin<'a>,
+) -> Hardware<'a> {
+    let init = Init::Systemd;
+    Hardware { parts, init, first, disk, ports, counts_instructions: false, clock: None, begin }
+}
+
+/// All that a state depends on.
+fn key(parts: &Parts) -> Result<String> {
+    let made_of = fs::read_to_string(parts.folder.join("key"))?;
+    let version = run_here(Command::new(QEMU_PROGRAM).arg("--version"))?;
+    let (first, nowhere) = (parts.first(), Path::new(""));
+    let ways = Ways { shell: nowhere.into(), monitor: nowhere.into(), ports: Vec::new() };
+    let devices = hardware(parts, &first, nowhere, &[], Begin::SwitchedOn).arguments(&ways);
+    Ok(format!("{made_of}\n{}\n{}\n", String::from_utf8_lossy(&version), devices.join(" ")))
+}
