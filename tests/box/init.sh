@@ -9,14 +9,11 @@
 /bin/busybox --install -s
 
 # box.pause: says so on the tests' port and waits for one line of shell. The tests keep the state of the box
-# here, when no driver has looked at the disk, and later boxes go on from here. The kernel takes what is
-# stirred into its random numbers in when it has drawn none for half of its life: hence the long sleep.
+# here, when no driver has looked at the disk, and later boxes go on from here.
 pause() {
     while [ ! -c /dev/vport0p1 ]; do
         sleep 0.1
     done
-    uptime=$(cut -d. -f1 /proc/uptime)
-    sleep $((uptime + 2))
     exec 3<>/dev/vport0p1
     printf '\036paused\n' >&3
     read -r line <&3

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use bot_kjp::clock;
 use testbed::customers::Customer;
 use testbed::machine::Machine;
 use testbed::{Handset, bot::DatabaseCopy};
@@ -116,7 +117,7 @@ impl Stage {
         let writers = (0..CUSTOMERS)
             .map(|n| {
                 let (customer, phone) = scene.customer(n);
-                Writer { customer, phone, said: Vec::new(), choices: 0, people: 0, next: Instant::now() }
+                Writer { customer, phone, said: Vec::new(), choices: 0, people: 0, next: clock::now() }
             })
             .collect();
         Self { scene, writers, random, tally: Tally::default(), drawn: Vec::new() }
@@ -124,15 +125,15 @@ impl Stage {
 
     /// Lets the customers write until `end`.
     fn write_until(&mut self, end: Instant) {
-        while Instant::now() < end {
+        while clock::now() < end {
             for writer in &mut self.writers {
-                if Instant::now() < writer.next {
+                if clock::now() < writer.next {
                     continue;
                 }
                 let unanswered = writer.said.len().saturating_sub(writer.phone.shown().len());
                 let patient = self.random.below(IMPATIENT_ONE_IN) != 0;
                 if unanswered >= MOST_UNANSWERED || (unanswered > 0 && patient) {
-                    writer.next = Instant::now() + PAUSE.mul_f64(self.random.fraction());
+                    writer.next = clock::now() + PAUSE.mul_f64(self.random.fraction());
                     continue;
                 }
                 // Choices must be answered one after the other, and nobody knows how to write the data
@@ -141,9 +142,9 @@ impl Stage {
                     continue;
                 }
                 writer.say_next(&self.scene.operator);
-                writer.next = Instant::now() + PAUSE.mul_f64(self.random.fraction());
+                writer.next = clock::now() + PAUSE.mul_f64(self.random.fraction());
             }
-            std::thread::sleep(Duration::from_millis(5).min(end.saturating_duration_since(Instant::now())));
+            std::thread::sleep(Duration::from_millis(5).min(end.saturating_duration_since(clock::now())));
         }
     }
 
@@ -155,7 +156,7 @@ impl Stage {
             self.wait_booted(&machine);
             self.write_until_online();
         }
-        self.write_until(Instant::now() + life);
+        self.write_until(clock::now() + life);
         self.cut(machine);
         self.check_what_was_acknowledged();
     }
@@ -166,11 +167,11 @@ impl Stage {
 
     /// Customers do not wait for the bot.
     fn write_until_online(&mut self) {
-        let deadline = Instant::now() + super::scene::DEADLINE;
+        let deadline = clock::now() + super::scene::DEADLINE;
         while !self.scene.is_online() {
-            assert!(Instant::now() < deadline, "the bot does not come online");
+            assert!(clock::now() < deadline, "the bot does not come online");
             // Few: all of it is answered before the next cut can fall on live messages.
-            self.write_until(Instant::now() + Duration::from_millis(500));
+            self.write_until(clock::now() + Duration::from_millis(500));
         }
     }
 

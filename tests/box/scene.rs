@@ -1,8 +1,9 @@
 //! The usual scene: WhatsApp's side and Supabase on this machine, a bot on an emulated box.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bot_kjp::clock;
 use tempfile::TempDir;
 use testbed::bot::{DatabaseCopy, copy_database};
 use testbed::customers::Customer;
@@ -267,14 +268,16 @@ pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
 
 /// The same, where what to say is only known when it was in vain.
 pub fn until_or_say<T>(what: impl Fn() -> String, mut found: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = clock::now() + DEADLINE;
     loop {
-        let looked = Instant::now();
+        let looked = clock::now();
         if let Some(found) = found() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain: {}", what());
+        assert!(clock::now() < deadline, "waited {DEADLINE:?} in vain: {}", what());
         // A look into the box keeps its only processor busy: most of its time is for what is waited for.
-        std::thread::sleep((looked.elapsed() * 4).clamp(Duration::from_millis(20), Duration::from_secs(2)));
+        std::thread::sleep(
+            (clock::since(looked) * 4).clamp(Duration::from_millis(20), Duration::from_secs(2)),
+        );
     }
 }

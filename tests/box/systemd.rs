@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
+use bot_kjp::clock;
 use tempfile::TempDir;
 use testbed::Handset;
 use testbed::customers::Customer;
@@ -88,13 +88,18 @@ impl Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/deploy");
         let script = copy(&script, "scripts", "deploy");
         copy(binary, "dist", "bot-kjp");
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut deploy = Command::new(script);
         deploy.arg("-F").arg(self.ssh_config()).arg("root@box").stdin(Stdio::null());
         let output = deploy.output().expect("scripts/deploy runs");
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        println!("---- deploy {}: {} after {:?}\n{said}", binary.display(), output.status, begun.elapsed());
+        println!(
+            "---- deploy {}: {} after {:?}\n{said}",
+            binary.display(),
+            output.status,
+            clock::since(begun)
+        );
         (output.status.success(), said)
     }
 

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Begin, Disk, Hardware, Init, Machine, Parts, QEMU_PROGRAM, Ways, run_here};
-use crate::interrupt::wait_until;
+
+/// Ends when systemd has started everything.
+const STARTED: &str =
+    "until systemctl is-system-running --quiet; do sleep 1; done; systemctl is-active --quiet ssh";
 
 /// From the first command until systemd has started everything, on a busy machine.
 const SETTLE: Duration = Duration::from_secs(300);
@@ -47,10 +50,9 @@ impl Booted {
         let (first, file) = (parts.first(), disk.path());
         let machine = Machine::start(&hardware(parts, &first, &file, ports, Begin::SwitchedOn))?;
         machine.wait_booted()?;
-        wait_until("systemd to have started everything", SETTLE, || {
-            let said = machine.run("systemctl is-system-running && systemctl is-active ssh")?;
-            Ok((said.code == 0).then_some(()))
-        })?;
+        // It looks by itself: to be asked all the time would keep its processor busy.
+        let said = machine.run_for(STARTED, SETTLE)?;
+        ensure!(said.code == 0, "sshd does not run: {}", said.text);
         // What is on the disk may be looked at from outside, too.
         machine.print("sync")?;
         machine.keep(&self.state())?;

@@ -476,14 +476,19 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// Makes a kernel take in what was stirred into its random numbers: it does so when it wakes up, and in this
+/// test of its own it wakes up as soon as it has frozen its processes (Documentation/power/basic-pm-debugging
+/// in its sources).
+const TAKE_IN: &str = "echo 0 >/sys/module/suspend/parameters/pm_test_delay; echo freezer >/sys/power/pm_test; \
+                       echo freeze >/sys/power/state; echo none >/sys/power/pm_test";
+
 /// A line of shell that tells a box from a kept state what it cannot know: the time, and bytes of this
 /// machine's random numbers, without which all boxes from one state would draw the same.
 fn here_and_now() -> Result<String> {
     use base64::Engine as _;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let random = base64::prelude::BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
-    // The shell itself writes the bytes: to start a program takes random numbers.
-    Ok(format!("echo {random} >/dev/urandom; date -u -s @{now} >/dev/null"))
+    Ok(format!("echo {random} >/dev/urandom; {TAKE_IN}; date -u -s @{now} >/dev/null"))
 }
 
 /// Runs a program of this machine that must end with 0.
