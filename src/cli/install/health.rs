@@ -23,8 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How long it must stay well, which is longer than the pause before a restart.
 const STEADY: Duration = Duration::from_secs(7);
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks, each of which takes a slow box a third of a second of its processor.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why it is not well.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
