@@ -181,6 +181,7 @@ impl Outbox {
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
         let options = SendOptions::default().with_message_id(id.clone());
         let ack = self.connection.acks().expect(id);
+        let sent_at = clock::now();
         let answered = async {
             match client.send_message_with_options(chat, message, options).await {
                 Ok(_) => ack.answer().await.map_or(Sent::Unanswered, Sent::Answered),
@@ -201,6 +202,11 @@ impl Outbox {
             }
             Sent::Answered(Ack::Refused(code)) => {
                 log::warn!("outbox: WhatsApp refused reply {id} with code {code}, tried again later");
+            }
+            // Whatever the reply's fault, a line that carries anything brings the server's pings and answers.
+            Sent::Unanswered if self.connection.standing().last_stanza.is_none_or(|heard| heard < sent_at) => {
+                log::info!("outbox: the line was silent after reply {id}");
+                self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
             }
             Sent::Unanswered => log::warn!("outbox: reply {id} not acknowledged, sent again later"),
             Sent::Failed(error) if client.is_logged_in() => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bot_kjp::clock;
+use bot_kjp::ledger::outbox::MAX_ATTEMPTS;
 
 use testbed::{Addressing, Child, Fault};
 
@@ -191,6 +192,39 @@ fn an_answer_whose_ack_never_comes_is_sent_again_under_the_same_id() {
     ani.register_and_wait(&scene);
     check(&scene, bot, &mut [ani]);
     assert_eq!(scene.server.resent(), 1);
+}
+
+#[test]
+fn an_answer_is_not_given_up_for_a_line_that_goes_dead_under_it_however_often() {
+    const LOST: u32 = MAX_ATTEMPTS + 5;
+    let mut scene = Scene::new();
+    scene.home.secret(clock::SPEED_VARIABLE, "40");
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    let before = scene.server.logins(scene.operator.number()).expect("an account");
+    scene.on_the_bot(Fault::LoseMessages { count: Some(LOST) });
+    ani.register_and_wait(&scene);
+    let logins = scene.server.logins(scene.operator.number()).expect("an account") - before;
+    assert!(logins >= u64::from(LOST), "{logins} logins: each of {LOST} connections died with the answer");
+    check(&scene, bot, &mut [ani]);
+}
+
+#[test]
+fn an_answer_that_is_never_acknowledged_is_given_up_in_the_end_and_the_next_one_passes() {
+    let mut scene = Scene::new();
+    scene.home.secret(clock::SPEED_VARIABLE, "300");
+    let bot = scene.run();
+    let (ani, phone) = scene.customer(0);
+    scene.choose_foodstation(&phone);
+    scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: None });
+    scene.ask(&phone, &ani.registration_text(0));
+    bot.wait_for_line("given up: too many attempts");
+    scene.server.clear_faults();
+    let answer = scene.ask(&phone, &ani.registration_text(1));
+    assert!(answer.contains(&ani.person(1).nama), "{answer}");
+    assert!(scene.server.resent() + 1 >= u64::from(MAX_ATTEMPTS), "{} times", scene.server.resent() + 1);
+    let _ = bot.terminate();
+    assert_eq!(scene.home.ledger().count("SELECT count(*) FROM outbox WHERE failed_at IS NOT NULL"), 1);
 }
 
 #[test]

@@ -142,14 +142,20 @@ impl Supabase {
     /// Runs SQL like the dashboard's editor: as `postgres`, in one transaction. Returns when
     /// PostgREST, if it runs, knows the new schema.
     pub fn apply(&self, sql: &str) -> Result<()> {
-        let log = self.postgrest_log();
-        let loads = || fs::read_to_string(&log).unwrap_or_default().matches(CACHE_LOADED).count();
-        let before = loads();
-        self.postgres.run_sql("postgres", &format!("{sql}\n;notify pgrst, 'reload schema';"))?;
+        self.postgres.run_sql("postgres", sql)?;
         if self.postgrest.is_none() {
             return Ok(());
         }
-        wait_until("PostgREST to read the schema", &log, || loads() > before)
+        // PostgREST reads the schema in one go after another, and one of them may have begun before the change
+        // was committed. The one after that has not.
+        for _ in 0..2 {
+            let log = self.postgrest_log();
+            let read = || fs::read_to_string(&log).unwrap_or_default().matches(CACHE_LOADED).count();
+            let before = read();
+            self.postgres.run_sql("postgres", "notify pgrst, 'reload schema'")?;
+            wait_until("PostgREST to read the schema", &log, || read() > before)?;
+        }
+        Ok(())
     }
 
     /// Runs SQL with all rights and returns its rows as text; null is the empty text.

@@ -63,6 +63,9 @@ pub enum Fault {
     /// Loses receipts *from* the account, and the connection with each: it breaks with the receipt on its
     /// way. Retry receipts pass.
     LoseReceipts { count: Option<u32> },
+    /// Loses messages *from* the account, and lets the connection of each go dead: it stays open, but nothing
+    /// passes any more.
+    LoseMessages { count: Option<u32> },
     /// Refuses messages *from* the account with `<ack error>`.
     RejectMessages { code: u16, count: Option<u32> },
     /// Delivers messages this much later.
@@ -126,6 +129,7 @@ impl Fault {
             | Fault::FailLogin { count, .. }
             | Fault::SwallowAcks { count, .. }
             | Fault::LoseReceipts { count }
+            | Fault::LoseMessages { count }
             | Fault::RejectMessages { count, .. }
             | Fault::Duplicate { count }
             | Fault::Corrupt { count }
@@ -242,6 +246,10 @@ impl Faults {
     pub fn loses_receipt(&mut self, account: AccountId, receipt: &Node) -> bool {
         receipt.attr("type").as_deref() != Some("retry")
             && self.happens(account, |fault| matches!(fault, Fault::LoseReceipts { .. }))
+    }
+
+    pub fn loses_message(&mut self, account: AccountId) -> bool {
+        self.happens(account, |fault| matches!(fault, Fault::LoseMessages { .. }))
     }
 
     pub fn rejects_message(&mut self, account: AccountId) -> Option<u16> {

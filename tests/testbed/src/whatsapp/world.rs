@@ -365,6 +365,9 @@ impl World {
         };
         match stanza.tag.as_ref() {
             "iq" => self.on_iq(id, at, &stanza),
+            "message" if self.faults.loses_message(at.account) => {
+                self.sockets.entry(id).and_modify(|socket| socket.dead = true);
+            }
             "message" => self.on_message(at, stanza),
             "receipt" if self.faults.loses_receipt(at.account, &stanza) => self.lose(id),
             "receipt" => self.on_receipt(at, stanza),
