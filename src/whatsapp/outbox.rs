@@ -203,9 +203,13 @@ impl Outbox {
             Sent::Answered(Ack::Refused(code)) => {
                 log::warn!("outbox: WhatsApp refused reply {id} with code {code}, tried again later");
             }
-            // Whatever the reply's fault, a line that carries anything brings the server's pings and answers.
-            Sent::Unanswered if self.connection.standing().last_stanza.is_none_or(|heard| heard < sent_at) => {
-                log::info!("outbox: the line was silent after reply {id}");
+            Sent::Unanswered
+                if self.connection.standing().last_stanza.is_none_or(|heard| heard < sent_at) =>
+            {
+                // A line that carries nothing says nothing about the reply.
+                log::warn!(
+                    "outbox: reply {id} not acknowledged, sent again later; nothing else was heard either"
+                );
                 self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
             }
             Sent::Unanswered => log::warn!("outbox: reply {id} not acknowledged, sent again later"),
