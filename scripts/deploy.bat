@@ -17,7 +17,7 @@ if errorlevel 1 (
 )
 
 echo Memeriksa %BOX% ...
-ssh -o ConnectTimeout=20 "%BOX%" "uname -m; df -Pk . | tail -n 1; sha256sum /usr/local/bin/bot-kjp 2>/dev/null || echo none; /usr/local/bin/bot-kjp --version 2>/dev/null || echo none" >"%FOUND%"
+ssh -o ConnectTimeout=60 "%BOX%" "uname -m; df -Pk . | tail -n 1; sha256sum /usr/local/bin/bot-kjp 2>/dev/null || echo none; /usr/local/bin/bot-kjp --version 2>/dev/null || echo none" >"%FOUND%"
 if errorlevel 1 (
     del "%FOUND%" 2>nul
     echo X Tidak dapat masuk ke %BOX% dengan ssh.

@@ -19,7 +19,7 @@ pub const CAPACITY: u32 = 10_000;
 /// Longest reply in bytes. The wording room keeps replies at about 4,000 characters.
 pub const MAX_TEXT_BYTES: usize = 16 * 1024;
 
-/// Attempts after which a reply is given up. They count only while the line is up, so this many
+/// Attempts after which a reply is given up. They count only while the line carries anything, so this many
 /// failures are the reply's own fault.
 pub const MAX_ATTEMPTS: u32 = 20;
 

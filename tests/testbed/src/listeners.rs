@@ -5,12 +5,14 @@
 //! starts: a server that is started inside a network namespace stays in it.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use rustix::net::{Shutdown, shutdown};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Async, Executor, Task};
 
@@ -19,6 +21,9 @@ const MAX_RUNNING: usize = 1024;
 
 /// Pause after a failed accept: out of file descriptors, for example; others may close theirs.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// How long a program may take to begin on a busy machine.
+const STARTING: Duration = Duration::from_secs(10);
 
 /// How long closing and opening sockets may take on a busy machine.
 const REOPENING: Duration = Duration::from_secs(30);
@@ -124,13 +129,13 @@ impl TcpDoor {
 
     /// # Errors
     /// When the address is taken.
-    pub fn open(&mut self) -> anyhow::Result<TcpListener> {
+    pub fn open(&mut self) -> anyhow::Result<Listening> {
         let listener = match self.first.take() {
             Some(first) => first,
             None => StdListener::bind(self.address)
                 .with_context(|| format!("listening on TCP {} again", self.address))?,
         };
-        Ok(Async::new(listener)?.into())
+        Ok(Listening(Async::new(listener)?.into()))
     }
 }
 
@@ -158,10 +163,23 @@ impl UdpDoor {
     pub fn open(&mut self) -> anyhow::Result<Arc<Async<UdpSocket>>> {
         let socket = match self.first.take() {
             Some(first) => first,
-            None => UdpSocket::bind(self.address)
+            None => bind_again(self.address)
                 .with_context(|| format!("listening on UDP {} again", self.address))?,
         };
         Ok(Arc::new(Async::new(socket)?))
+    }
+}
+
+/// Takes an address that was this process's a moment ago. A program that another thread is just starting holds
+/// a copy of the old socket until it has begun.
+fn bind_again(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let mut looks = STARTING.as_millis() / BREATH.as_millis();
+    loop {
+        match UdpSocket::bind(address) {
+            Err(taken) if taken.kind() == ErrorKind::AddrInUse && looks > 0 => looks -= 1,
+            outcome => return outcome,
+        }
+        std::thread::sleep(BREATH);
     }
 }
 
@@ -181,9 +199,21 @@ impl Running {
     }
 }
 
+/// A listening socket that refuses from the moment in which it is dropped. Closing alone would not do: a program
+/// that another thread is just starting holds a copy of it until it has begun.
+pub struct Listening(TcpListener);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Err(failed) = shutdown(&self.0, Shutdown::Both) {
+            log::error!("a socket did not stop listening: {failed}");
+        }
+    }
+}
+
 /// Accepts connections until it is dropped, and serves each in a task of its own among `running`.
 pub async fn serve_each<F>(
-    listener: TcpListener,
+    listener: Listening,
     spawner: Spawner,
     running: Running,
     serve: impl Fn(TcpStream) -> F,
@@ -191,7 +221,7 @@ pub async fn serve_each<F>(
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     loop {
-        match listener.accept().await {
+        match listener.0.accept().await {
             Ok((stream, _)) => {
                 let serving = serve(stream);
                 running.add(spawner.spawn(async move {
