@@ -59,8 +59,8 @@ impl Begun {
 
     /// What was spent since the beginning, with the price of each checked. Each try that is allowed may cost as
     /// much processor time as the bot took to start, to log in and to register somebody, on this machine and
-    /// in this build: a guard against storms, which cost a hundred times as much. What an outage costs the
-    /// shipped build is for `scripts/bench storm` to say.
+    /// in this build: a guard against storms, which keep the processor busy all the time. What an outage costs
+    /// the shipped build is for `scripts/bench storm` to say.
     fn price(&self, attempts: i64) -> Toll {
         let now = self.scene.toll(&self.bot);
         let output = || self.bot.output();
