@@ -230,9 +230,10 @@ impl World {
         id
     }
 
-    /// Queue between a socket's owner in the world and its writer.
+    /// Queue between a socket's owner in the world and its writer. What it may hold is looked at with each
+    /// [`push`](Self::push): a bounded queue would make room for all of it with each connection.
     pub fn socket_queue() -> (async_channel::Sender<Outgoing>, async_channel::Receiver<Outgoing>) {
-        async_channel::bounded(SOCKET_QUEUE)
+        async_channel::unbounded()
     }
 
     /// The transport of a socket ended.
@@ -280,10 +281,13 @@ impl World {
 
     fn push(&mut self, id: SocketId, outgoing: Outgoing) {
         let Some(socket) = self.sockets.get(&id) else { return };
-        if let Err(async_channel::TrySendError::Full(_)) = socket.out.try_send(outgoing) {
+        if socket.out.len() >= SOCKET_QUEUE {
             log::warn!("socket {id} does not read: cut it off");
             socket.out.close();
+            return;
         }
+        // Closed: its writer has ended.
+        let _ = socket.out.try_send(outgoing);
     }
 
     /// Writes to a companion if it is online, whether or not it has its backlog.
