@@ -5,11 +5,11 @@
 //! test panics or is killed: each server has a supervising shell that ends it as soon as the pipe
 //! from this process closes.
 
+mod cluster;
 mod gateway;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -23,6 +23,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tempfile::TempDir;
 
+use cluster::Owner;
 pub use gateway::Fault;
 use gateway::{Gateway, Keys};
 
@@ -37,6 +38,10 @@ const CACHE_LOADED: &str = "Schema cache loaded";
 
 /// What PostgREST writes to its log once it hears of schema changes.
 const LISTENING: &str = "Listening for notifications";
+
+/// Folder of the cluster, and the line of its `postmaster.pid`, from 0, that says whether it is ready.
+const DATA: &str = "data";
+const STATE_LINE: usize = 7;
 
 /// Supabase's roles and privileges. `postgres` owns the database but is no superuser, and nothing
 /// in `public` is granted by default, as in projects since 2026-10-30.
@@ -72,12 +77,11 @@ while kill -"$signal" $! 2>/dev/null; do sleep 0.05; done
 if [ -n "$folder" ]; then rm -rf "$folder"; fi
 "#;
 
-/// Creates a cluster and becomes its server. Arguments: folder of PostgreSQL's programs, folder of
-/// the cluster, then further arguments of the server.
-const CREATE_AND_SERVE: &str = r#"
-programs=$1 data=$2; shift 2
-"$programs/initdb" --username=supabase_admin --auth=trust --no-sync --encoding=UTF8 --locale=C \
-  -D "$data" && exec "$programs/postgres" -D "$data" "$@"
+/// Copies a cluster and becomes its server. Arguments: the cluster, where it shall be, folder of PostgreSQL's
+/// programs, then further arguments of the server.
+const COPY_AND_SERVE: &str = r#"
+cluster=$1 data=$2 programs=$3; shift 3
+cp -r "$cluster" "$data" && exec "$programs/postgres" -D "$data" "$@"
 "#;
 
 /// A running project. Starts empty: tables are up to the test.
@@ -251,15 +255,13 @@ struct Postgres {
 impl Postgres {
     fn start() -> Result<Self> {
         let programs = find_postgres()?;
-        let folder = tempfile::Builder::new().prefix("supabase-").tempdir()?;
         let owner = owner_of_cluster()?;
-        if let Some((user, group)) = owner {
-            chown(folder.path(), Some(user), Some(group))?;
-        }
-        let data = folder.path().join("data");
-        // The supervising shell already watches while the cluster is made.
+        let empty = cluster::empty(&programs, owner)?;
+        let folder = cluster::folder("supabase-", owner)?;
+        // The supervising shell already watches while the cluster is copied.
         let mut postgres = as_owner(owner, Path::new("sh"));
-        postgres.args(["-c", CREATE_AND_SERVE, "postgres"]).arg(&programs).arg(&data);
+        postgres.args(["-c", COPY_AND_SERVE, "postgres"]).arg(empty).arg(folder.path().join(DATA));
+        postgres.arg(&programs);
         postgres.arg("-k").arg(folder.path());
         for setting in [
             "listen_addresses=",
@@ -283,13 +285,10 @@ impl Postgres {
         self.folder.path()
     }
 
+    /// Looks where pg_ctl looks.
     fn is_ready(&self) -> bool {
-        Command::new(self.programs.join("pg_isready"))
-            .arg("-q")
-            .arg("-h")
-            .arg(self.folder())
-            .status()
-            .is_ok_and(|status| status.success())
+        let state = fs::read_to_string(self.folder().join(DATA).join("postmaster.pid"));
+        state.is_ok_and(|lines| lines.lines().nth(STATE_LINE).is_some_and(|state| state.trim() == "ready"))
     }
 
     /// Runs a script in one transaction; rows and columns of its output are separated by the control
@@ -369,7 +368,7 @@ fn checked(output: Output, program: &str) -> Result<Output> {
 }
 
 /// PostgreSQL refuses to run as root; then the cluster belongs to the user `postgres`.
-fn owner_of_cluster() -> Result<Option<(u32, u32)>> {
+fn owner_of_cluster() -> Result<Owner> {
     if id(&["-u"])? != 0 {
         return Ok(None);
     }
@@ -381,7 +380,7 @@ fn id(arguments: &[&str]) -> Result<u32> {
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-fn as_owner(owner: Option<(u32, u32)>, program: &Path) -> Command {
+fn as_owner(owner: Owner, program: &Path) -> Command {
     let Some((user, group)) = owner else {
         return Command::new(program);
     };
