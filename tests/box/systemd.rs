@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bot_kjp::clock;
 use tempfile::TempDir;
@@ -37,6 +38,10 @@ impl Server {
     fn new() -> Self {
         let parts = Parts::find().expect("parts of a box");
         let booted = Booted::debian(&parts, &[SSH]).expect("a box that has booted");
+        Self::on(parts, &booted)
+    }
+
+    fn on(parts: Parts, booted: &Booted) -> Self {
         let scene = Scene::on(parts, booted.disk_of_a_box().expect("a disk"));
         let machine = booted.start(&scene.parts, &scene.disk, &[SSH]).expect("the box goes on");
         Self { scene, machine, folder: tempfile::tempdir().expect("a temporary folder") }
@@ -120,6 +125,28 @@ impl Server {
         file
     }
 
+    /// As the operator does before the bot is there.
+    fn configure(&self) {
+        self.print("mkdir -p /etc/bot-kjp /etc/default");
+        let write = |path: &str, text: &str, mode| {
+            self.machine.write(path, text.as_bytes(), mode).expect("written");
+        };
+        write("/etc/bot-kjp/config.toml", &self.scene.config(), 0o644);
+        let secrets = format!("{}BOT_KJP_TEST_STALL={STALL}\n", self.scene.secrets());
+        write("/etc/default/bot-kjp", &secrets, 0o600);
+    }
+
+    /// The first deployment; what the operator wrote before is theirs.
+    fn install(&self) {
+        self.configure();
+        until("sshd", || (self.machine.run("systemctl is-active ssh").ok()?.code == 0).then_some(()));
+        let (well, said) = self.deploy(&bot());
+        assert!(well, "{said}");
+        assert_eq!(self.property("ActiveState"), "active", "{}", self.journal());
+        assert_eq!(self.property("UnitFileState"), "enabled");
+        assert_eq!(self.print("cat /etc/bot-kjp/config.toml"), self.scene.config().trim());
+    }
+
     /// Everything of the bot on the box that a deployment could change.
     fn installed(&self) -> String {
         self.print(
@@ -147,35 +174,42 @@ fn switch_on(scene: &Scene) -> Machine {
     machine
 }
 
+/// A box on which a first deployment has installed the bot, as long as a test keeps it: the other one, if it
+/// begins meanwhile, goes on from there.
+static INSTALLED: Mutex<Weak<Booted>> = Mutex::new(Weak::new());
+
 /// A box on which a first deployment has installed the bot, paired by its operator, and its first customer,
 /// who has registered somebody.
 struct Serving {
     server: Server,
     ani: Customer,
     phone: Handset,
+    _installed: Arc<Booted>,
 }
 
 impl Serving {
     fn new() -> Self {
-        let server = Server::new();
+        let mut last = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let (server, installed) = if let Some(installed) = last.upgrade() {
+            let server = Server::on(Parts::find().expect("parts of a box"), &installed);
+            server.configure();
+            server.print("systemctl restart bot-kjp");
+            (server, installed)
+        } else {
+            let server = Server::new();
+            server.install();
+            let standing = Booted::as_it_stands(&server.machine, &server.scene.disk);
+            let installed = Arc::new(standing.expect("its state is kept"));
+            *last = Arc::downgrade(&installed);
+            (server, installed)
+        };
+        drop(last);
         let scene = &server.scene;
-        // What the operator wrote before is theirs.
-        server.print("mkdir -p /etc/bot-kjp /etc/default");
-        server.machine.write("/etc/bot-kjp/config.toml", scene.config().as_bytes(), 0o644).expect("written");
-        let secrets = format!("{}BOT_KJP_TEST_STALL={STALL}\n", scene.secrets());
-        server.machine.write("/etc/default/bot-kjp", secrets.as_bytes(), 0o600).expect("written");
-        until("sshd", || (server.machine.run("systemctl is-active ssh").ok()?.code == 0).then_some(()));
-
-        let (well, said) = server.deploy(&bot());
-        assert!(well, "{said}");
-        assert_eq!(server.property("ActiveState"), "active", "{}", server.journal());
-        assert_eq!(server.property("UnitFileState"), "enabled");
-        assert_eq!(server.print("cat /etc/bot-kjp/config.toml"), scene.config().trim());
         scene.pair(&server.machine);
         let (ani, phone) = scene.customer(0);
         scene.ask(&phone, "1");
         scene.ask(&phone, "3");
-        let serving = Self { server, ani, phone };
+        let serving = Self { server, ani, phone, _installed: installed };
         serving.register(0);
         serving.server.scene.wait_for_rows("SELECT count(*) FROM data_harian", "1");
         serving
@@ -212,7 +246,7 @@ fn deploy_changes_nothing_twice_and_takes_bad_versions_back_and_the_unit_starts_
     }
 
     // Enabled means: switched on, it serves.
-    let Serving { server: Server { scene, machine, .. }, ani, phone } = serving;
+    let Serving { server: Server { scene, machine, .. }, ani, phone, .. } = serving;
     machine.shut_down().expect("the box shuts down");
     scene.wait_offline();
     let machine = switch_on(&scene);

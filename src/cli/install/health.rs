@@ -4,6 +4,7 @@
 //! Well does not mean connected: a bot that nobody has linked yet, or whose line is down, is.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,11 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How long it must stay well, which is longer than the pause before a restart.
 const STEADY: Duration = Duration::from_secs(7);
 
-/// Between two looks, each of which takes a slow box a third of a second of its processor.
-const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks: so many times what the first of them took, for a look asks the service manager, which keeps
+/// a slow box from starting what is looked at …
+const LOOK_SHARE: u32 = 4;
+/// … but at least, and at most.
+const LOOK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
 
 /// Why it is not well.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -51,7 +55,10 @@ pub fn wait(
     let deadline = clock::now() + PATIENCE;
     let mut well: Option<(u32, Instant)> = None;
     loop {
-        let (pid, report) = match look(manager, root, page, version) {
+        let begun = clock::now();
+        let seen = look(manager, root, page, version);
+        let pause = (clock::since(begun) * LOOK_SHARE).clamp(*LOOK.start(), *LOOK.end());
+        let (pid, report) = match seen {
             Ok(seen) => seen,
             Err(Seen::Ended(how)) => return Err(Unwell::Ended(how)),
             Err(Seen::NotYet(what)) => {
@@ -59,7 +66,7 @@ pub fn wait(
                     return Err(Unwell::TooLate(what));
                 }
                 well = None;
-                thread::sleep(LOOK);
+                thread::sleep(pause);
                 continue;
             }
         };
@@ -72,7 +79,7 @@ pub fn wait(
             Some(_) => return Err(Unwell::Ended("it was started a second time".to_owned())),
             None => well = Some((pid, clock::now())),
         }
-        thread::sleep(LOOK);
+        thread::sleep(pause);
     }
 }
 

@@ -1,5 +1,5 @@
-//! A Debian that has booted already: its disk and the state of the box, made once and kept for all tests
-//! and later runs.
+//! A Debian that has booted already: its disk and the state of the box. It is made once and kept for all tests and
+//! later runs; what is done to it then can be kept for some tests of one run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use super::{Begin, Disk, Hardware, Init, Machine, Parts, QEMU_PROGRAM, Ways, run_here};
 
@@ -18,9 +19,11 @@ const STARTED: &str =
 const SETTLE: Duration = Duration::from_secs(300);
 
 /// A box with Debian and systemd that stands where everything has been started.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Booted {
     folder: PathBuf,
+    /// Removes the folder in the end.
+    _vanishing: Option<TempDir>,
 }
 
 impl Booted {
@@ -32,7 +35,7 @@ impl Booted {
     pub fn debian(parts: &Parts, ports: &[u16]) -> Result<Self> {
         let folder = parts.folder.with_file_name("booted");
         fs::create_dir_all(&folder)?;
-        let booted = Self { folder };
+        let booted = Self { folder, _vanishing: None };
         let lock = File::create(booted.folder.join("lock"))?;
         lock.lock().context("cannot lock the folder of the booted Debian")?;
         let key = key(parts)?;
@@ -53,12 +56,28 @@ impl Booted {
         // It looks by itself: to be asked all the time would keep its processor busy.
         let said = machine.run_for(STARTED, SETTLE)?;
         ensure!(said.code == 0, "sshd does not run: {}", said.text);
+        self.keep(&machine, &disk)?;
+        Ok(machine.power_cut()?)
+    }
+
+    /// A box as it stands now, which goes on. Vanishes with this value.
+    ///
+    /// # Errors
+    /// When it does not answer, or its state cannot be written.
+    pub fn as_it_stands(machine: &Machine, disk: &Disk) -> Result<Self> {
+        let folder = Disk::folder()?;
+        let booted = Self { folder: folder.path().to_owned(), _vanishing: Some(folder) };
+        booted.keep(machine, disk)?;
+        machine.resume()?;
+        Ok(booted)
+    }
+
+    /// It stands still from then on.
+    fn keep(&self, machine: &Machine, disk: &Disk) -> Result<()> {
         // What is on the disk may be looked at from outside, too.
         machine.print("sync")?;
         machine.keep(&self.state())?;
-        machine.power_cut()?;
-        fs::rename(file, self.disk())?;
-        Ok(())
+        disk.copy_to(&self.disk())
     }
 
     /// A box that goes on from there with a disk of its own, which must be a [`disk`](Self::disk_of_a_box).

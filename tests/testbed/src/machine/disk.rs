@@ -59,7 +59,7 @@ impl Disk {
     }
 
     /// On the disk that holds the repository: too large for memory.
-    fn folder() -> Result<TempDir> {
+    pub(super) fn folder() -> Result<TempDir> {
         let parent = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/box");
         std::fs::create_dir_all(&parent)?;
         Ok(tempfile::Builder::new().prefix("disk-").tempdir_in(parent)?)
@@ -67,8 +67,12 @@ impl Disk {
 
     pub(super) fn copy(from: &Path) -> Result<Self> {
         let disk = Self { folder: Self::folder()? };
-        run_here(Command::new("cp").arg("--sparse=always").arg(from).arg(disk.path()))?;
+        copy(from, &disk.path())?;
         Ok(disk)
+    }
+
+    pub(super) fn copy_to(&self, file: &Path) -> Result<()> {
+        copy(&self.path(), file)
     }
 
     /// Replays the journal of a disk that lost power, as the kernel does when it mounts it.
@@ -116,4 +120,9 @@ impl Disk {
         run_here(&mut dump)?;
         Ok(into.exists())
     }
+}
+
+/// Leaves holes where nothing was written.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    run_here(Command::new("cp").arg("--sparse=always").arg(from).arg(to)).map(drop)
 }
