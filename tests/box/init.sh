@@ -11,7 +11,8 @@
 # box.pause: says so on the tests' port and waits for one line of shell. The tests keep the state of the box
 # here, when no driver has looked at the disk, and later boxes go on from here.
 pause() {
-    while [ ! -c /dev/vport0p1 ]; do
+    # For a moment it is there and cannot be opened.
+    until [ -c /dev/vport0p1 ] && (: <>/dev/vport0p1) 2>/dev/null; do
         sleep 0.1
     done
     exec 3<>/dev/vport0p1

@@ -2,7 +2,8 @@
 # Runs as root each line that comes in by the virtual machine's port. Answers with what the command
 # prints, then a record separator and its exit code on a line.
 port=/dev/vport0p1
-while [ ! -c "$port" ]; do
+# For a moment it is there and cannot be opened.
+until [ -c "$port" ] && (: <>"$port") 2>/dev/null; do
     sleep 0.1
 done
 exec 3<>"$port"
