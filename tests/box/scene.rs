@@ -277,7 +277,7 @@ pub fn until_or_say<T>(what: impl Fn() -> String, mut found: impl FnMut() -> Opt
         assert!(clock::now() < deadline, "waited {DEADLINE:?} in vain: {}", what());
         // A look into the box keeps its only processor busy: most of its time is for what is waited for.
         std::thread::sleep(
-            (clock::since(looked) * 6).clamp(Duration::from_millis(20), Duration::from_secs(2)),
+            (clock::since(looked) * 6).clamp(Duration::from_millis(20), Duration::from_secs(4)),
         );
     }
 }
