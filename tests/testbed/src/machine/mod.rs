@@ -46,9 +46,9 @@ const BOOT: Duration = Duration::from_secs(300);
 /// How long a command in the box may take on a busy machine.
 const COMMAND: Duration = Duration::from_secs(300);
 
-/// The kernel isolates its page tables where its own place is random, which qemu's firmware asks for; then each
-/// system call costs two changes of the page table, and each of them qemu's whole translation cache. The boxes'
-/// boot loaders ask for no random place, and a Cortex-A53 needs no isolation.
+/// The kernel isolates its page tables where its own place in memory is random, as qemu asks for, though a
+/// Cortex-A53 needs no isolation. Each system call then changes the page table twice, and with each change qemu
+/// forgets the addresses that it has translated.
 const ONE_PAGE_TABLE: &str = "kpti=off";
 
 const QEMU_PROGRAM: &str = "qemu-system-aarch64";
