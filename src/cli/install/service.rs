@@ -324,9 +324,11 @@ fn run(program: &str, arguments: &[&str]) -> Result<Output, Failure> {
     let mut command = Command::new(program);
     // As service(8) does.
     command.args(arguments).env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").stdin(Stdio::null());
-    // systemd would have the init script's runlevels set as well, by a program in Perl that takes longer than the
-    // rest of the installation; nothing but the unit counts where systemd runs.
-    command.env("SYSTEMCTL_SKIP_SYSV", "1");
+    if program == "systemctl" {
+        // Else it has the init script's runlevels set as well, by a program in Perl, for which a slow box takes
+        // seconds; nothing but the unit counts where systemd runs.
+        command.env("SYSTEMCTL_SKIP_SYSV", "1");
+    }
     command.output().map_err(|error| Failure::new(program, error))
 }
 

@@ -15,7 +15,7 @@ use super::{as_owner, checked};
 /// Memory that is used like a disk: a cluster is a thousand files, and making files takes a disk long.
 const MEMORY: &str = "/dev/shm";
 
-/// What must be free there, in bytes: room for the clusters of all tests that run at a time, 25 MB each.
+/// What must be free there, in bytes: room for the clusters of all tests that run at a time, 27 MB each.
 const ROOM: u64 = 1 << 30;
 
 /// Removes the folder when this process has ended, however it does.
