@@ -124,6 +124,9 @@ pub fn install(folder: &Path, start: bool, out: &mut dyn Write) -> Result<(), In
         perform(&root, manager, step, &program)?;
         say(out, &wording::done(step));
     }
+    if root.is_this_machine() && !plan.steps.is_empty() && !plan.steps.contains(&Step::Start) {
+        manager.read_files()?;
+    }
     for note in &plan.notes {
         say(out, &wording::note(*note));
     }
@@ -176,7 +179,7 @@ pub fn uninstall(folder: &Path, purge: bool, out: &mut dyn Write) -> Result<(), 
         root.remove_if_empty(folder);
     }
     if root.is_this_machine() {
-        manager.reload();
+        manager.forget();
     }
     if purge && account::find(&root)?.is_some() {
         account::remove(&root)?;

@@ -23,6 +23,9 @@ const TRIED_SELDOM: &str = "run/systemd/system/bot-kjp.service.d/50-tried-seldom
 /// The link that `systemctl enable` makes.
 const WANTED: &str = "etc/systemd/system/multi-user.target.wants/bot-kjp.service";
 
+/// Units that come with the bot.
+const UNITS: [&str; 3] = [UNIT, "bot-kjp-retry.timer", "bot-kjp-retry.service"];
+
 /// Folders of System V runlevels and the links that `update-rc.d defaults` makes in them.
 const RUNLEVELS: [(&str, &str); 7] = [
     ("etc/rc0.d", "K01bot-kjp"),
@@ -104,8 +107,8 @@ impl Manager {
     pub fn enable(self, root: &Root) -> Result<(), Failure> {
         match self {
             Self::Systemd if root.is_this_machine() => {
-                succeed("systemctl", &["daemon-reload"])?;
-                succeed("systemctl", &["--quiet", "enable", UNIT])
+                // It reads the unit's file itself; systemd does so in `read_files`.
+                succeed("systemctl", &["--quiet", "--no-reload", "enable", UNIT])
             }
             Self::Systemd => link(root, WANTED, &format!("/{UNIT_FILE}")),
             Self::InitScript => {
@@ -140,6 +143,17 @@ impl Manager {
         Ok(found)
     }
 
+    /// Lets the service manager of this machine read its files again, if one of them is another than it knows.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn read_files(self) -> Result<(), Failure> {
+        match self {
+            Self::Systemd if !knows_its_files() => succeed("systemctl", &["daemon-reload"]),
+            Self::Systemd | Self::InitScript => Ok(()),
+        }
+    }
+
     /// Starts it, anew if it runs, and does not wait for it.
     ///
     /// # Errors
@@ -148,7 +162,7 @@ impl Manager {
         match self {
             Self::Systemd => {
                 root.remove(TRIED_SELDOM)?;
-                succeed("systemctl", &["daemon-reload"])?;
+                self.read_files()?;
                 // What failed before does not count against the one that is started now.
                 let _ = run("systemctl", &["reset-failed", UNIT]);
                 // Not restarted: nobody could tell the old process from the new one meanwhile.
@@ -198,8 +212,8 @@ impl Manager {
         self.stop(&Root::new(Path::new("/")))
     }
 
-    /// Lets systemd read its files again.
-    pub fn reload(self) {
+    /// Lets systemd forget what was removed.
+    pub fn forget(self) {
         if self == Self::Systemd {
             let _ = run("systemctl", &["daemon-reload"]);
             let _ = run("systemctl", &["reset-failed", UNIT]);
@@ -264,6 +278,20 @@ pub fn runs_from(pid: u32, path: &Path) -> bool {
         (Ok(executable), Ok(file)) => same(executable, file),
         _ => false,
     }
+}
+
+/// Whether systemd has read the units as they are on the disk now. To have it read everything again takes a slow
+/// box seconds, which it does not serve.
+fn knows_its_files() -> bool {
+    let properties = ["show", "--property", "LoadState,NeedDaemonReload"];
+    let shown = run("systemctl", &[&properties[..], &UNITS].concat());
+    shown.is_ok_and(|output| output.status.success() && all_known(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// `shown`: both properties of each of [`UNITS`].
+fn all_known(shown: &str) -> bool {
+    let lines = |line: &str| shown.lines().filter(|shown| *shown == line).count();
+    lines("LoadState=loaded") == UNITS.len() && lines("NeedDaemonReload=no") == UNITS.len()
 }
 
 fn of_systemd(properties: &str) -> Standing {
@@ -361,6 +389,17 @@ mod tests {
         assert_eq!(shown("failed", "failed", 0), failed);
         assert_eq!(shown("inactive", "dead", 0), Standing::Stopped);
         assert_eq!(of_systemd(""), Standing::Stopped);
+    }
+
+    #[test]
+    fn systemd_reads_its_files_again_only_when_one_of_them_is_another() {
+        let known = "LoadState=loaded\nNeedDaemonReload=no\n";
+        let changed = "LoadState=loaded\nNeedDaemonReload=yes\n";
+        let missing = "LoadState=not-found\nNeedDaemonReload=no\n";
+        assert!(all_known(&[known, known, known].join("\n")));
+        assert!(!all_known(&[known, changed, known].join("\n")));
+        assert!(!all_known(&[known, known, missing].join("\n")));
+        assert!(!all_known(""));
     }
 
     #[test]
