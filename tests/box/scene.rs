@@ -1,11 +1,12 @@
 //! The usual scene: WhatsApp's side and Supabase on this machine, a bot on an emulated box.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bot_kjp::clock;
 use tempfile::TempDir;
-use testbed::bot::{DatabaseCopy, copy_database};
+use testbed::bot::{DatabaseCopy, copy_database, that_knows_the_test_bed};
 use testbed::customers::Customer;
 use testbed::machine::{Begin, Disk, Files, HOST, Hardware, Init, Machine, Parts};
 use testbed::{Handset, Options, Supabase, WhatsApp};
@@ -45,16 +46,18 @@ bot-kjp:x:999:999::/var/lib/bot-kjp:/bin/false
 ";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nbot-kjp:x:999:\n";
 
-/// The bot for the box: for aarch64, with the feature that lets it trust the test bed.
-pub fn bot() -> PathBuf {
-    let Some(bot) = std::env::var_os("BOT_KJP_BOX").map(PathBuf::from) else {
+static BOT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let Some(shipped) = std::env::var_os("BOT_KJP_BOX").map(PathBuf::from) else {
         panic!(
-            "BOT_KJP_BOX is not set: run scripts/test, or build with `cross/build aarch64 --test-bed` and \
-             set it to the path of that binary"
+            "BOT_KJP_BOX is not set: run scripts/test, or build with cross/build and set it to dist/bot-kjp"
         );
     };
-    assert!(bot.is_file(), "BOT_KJP_BOX={}: no such file", bot.display());
-    bot
+    that_knows_the_test_bed(&shipped).expect("a bot for the box")
+});
+
+/// The bot for the box, as it is shipped but for the root that it knows.
+pub fn bot() -> PathBuf {
+    BOT.clone()
 }
 
 /// The overlay as it lies in the repository.

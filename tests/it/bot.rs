@@ -2,16 +2,18 @@
 
 use bot_kjp::clock;
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testbed::bot::{DatabaseCopy, copy_database};
+use testbed::bot::{DatabaseCopy, copy_database, that_knows_the_test_bed};
 use testbed::{Line, WhatsApp};
 
 use super::disk::Disk;
@@ -20,18 +22,28 @@ use super::qr_camera;
 /// Longest wait for anything that the bot should do; a passing test never waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Variable with a program that runs the box's bot in an emulator, if it is to be tested instead.
+/// Variable with the path of the bot for the box, if it is to be tested in an emulator instead.
 const EMULATED: &str = "BOT_KJP_EMULATED";
 
-/// The bot to test: the one built together with these tests, which accepts the test bed, or the same
-/// built for the box.
+/// A program that runs the box's bot here.
+static EMULATOR: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let shipped = PathBuf::from(std::env::var_os(EMULATED)?);
+    let bot = that_knows_the_test_bed(&shipped).expect("a bot for the box");
+    let wrapper = bot.with_extension("emulated");
+    let script = format!("#!/bin/sh\nexec qemu-aarch64-static {} \"$@\"\n", bot.display());
+    std::fs::write(&wrapper, script).expect("written");
+    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("executable");
+    Some(wrapper)
+});
+
+/// The bot to test: the one built together with these tests, which accepts the test bed, or the one for the box.
 pub fn program() -> PathBuf {
-    std::env::var_os(EMULATED).map_or_else(|| env!("CARGO_BIN_EXE_bot-kjp").into(), PathBuf::from)
+    EMULATOR.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_bot-kjp").into())
 }
 
 /// Whether the bot runs in an emulator, whose threads and memory would be counted as the bot's.
 pub fn is_emulated() -> bool {
-    std::env::var_os(EMULATED).is_some()
+    EMULATOR.is_some()
 }
 
 /// A bot's command line without its arguments. What the developer's shell has set does not leak

@@ -1,8 +1,9 @@
 //! bot-kjp as a child process: configured for the test bed, linked, started, stopped, killed, and
 //! its ledger read.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,8 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
 use tempfile::TempDir;
+use wacore::handshake::WA_CERT_PUB_KEY;
 
 use crate::interrupt::{self, wait_until};
+use crate::whatsapp::noise;
 use crate::{Handset, WhatsApp};
 
 /// How long each step of a child may take on a busy machine: start, link, log in, end.
@@ -28,6 +31,36 @@ const COPY_TRIES: u32 = 500;
 
 /// Lines of a child's log that an error quotes.
 const LOG_TAIL: usize = 15;
+
+/// The bot as it is shipped, but for one thing: in a copy of the file, WhatsApp's root key is exchanged for the test
+/// bed's, so that it talks to the test bed and to nobody else. It checks certificates as ever.
+///
+/// # Errors
+/// When the file does not hold WhatsApp's root exactly once, or the copy cannot be written.
+pub fn that_knows_the_test_bed(shipped: &Path) -> Result<PathBuf> {
+    let mut bytes = fs::read(shipped).with_context(|| format!("cannot read {}", shipped.display()))?;
+    let places: Vec<usize> = bytes
+        .windows(WA_CERT_PUB_KEY.len())
+        .enumerate()
+        .filter(|(_, at)| *at == WA_CERT_PUB_KEY)
+        .map(|(at, _)| at)
+        .collect();
+    let [place] = places[..] else {
+        bail!("{} holds WhatsApp's root key {} times, not once", shipped.display(), places.len());
+    };
+    bytes[place..place + WA_CERT_PUB_KEY.len()].copy_from_slice(&noise::root_public());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-bed");
+    fs::create_dir_all(&folder)?;
+    let name = shipped.file_name().context("a bot has a name")?;
+    // Another test program may run the one of before, or write it as well.
+    let mut copy = tempfile::NamedTempFile::new_in(&folder)?;
+    copy.write_all(&bytes)?;
+    fs::set_permissions(copy.path(), Permissions::from_mode(0o755))?;
+    let (_, path) = copy.keep()?;
+    let file = folder.canonicalize()?.join(name);
+    fs::rename(path, &file)?;
+    Ok(file)
+}
 
 /// What the bot is told.
 #[derive(Debug, Clone)]

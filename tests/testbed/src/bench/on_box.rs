@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::process::field;
 use super::report::date;
-use crate::bot::link_code;
+use crate::bot::{link_code, that_knows_the_test_bed};
 use crate::interrupt::{self, wait_until};
 use crate::machine::{Begin, Disk, HOST, Hardware, Init, Machine, Parts};
 use crate::{Handset, Options, WhatsApp};
@@ -24,10 +24,9 @@ use crate::{Handset, Options, WhatsApp};
 const HELP: &str = "\
 Measures bot-kjp on an emulated box: a Debian for arm64 with systemd, the bot connected and at rest.
 
-testbed bench box --bot PATH [--shipped PATH] [--idle SECONDS] [--json]
+testbed bench box --bot PATH [--idle SECONDS] [--json]
 
-  --bot PATH          bot-kjp for aarch64, release, with the feature danger-accept-test-bed
-  --shipped PATH      bot-kjp for aarch64 as it is shipped; its size is printed
+  --bot PATH          bot-kjp for aarch64 as it is shipped; a copy of it is made to know the test bed
   --idle SECONDS      how long the connected bot is watched doing nothing (default 90, at least 60)
   --json              print JSON instead of the table";
 
@@ -56,7 +55,6 @@ const PAIRING: &str = "/run/pairing";
 
 struct Arguments {
     bot: PathBuf,
-    shipped: Option<PathBuf>,
     idle: Duration,
     json: bool,
 }
@@ -76,8 +74,7 @@ struct Measurement {
     start_seconds: f64,
     idle_cpu_percent: f64,
     idle_threads: u64,
-    /// The file as it is shipped, if it was given.
-    shipped_mb: Option<f64>,
+    file_mb: f64,
 }
 
 /// The program; `arguments` are those behind `testbed bench box`.
@@ -100,11 +97,10 @@ pub(super) fn run(arguments: lexopt::Parser) -> Result<()> {
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
-    let (mut bot, mut shipped, mut idle, mut json) = (None, None, IDLE, false);
+    let (mut bot, mut idle, mut json) = (None::<PathBuf>, IDLE, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("bot") => bot = Some(parser.value()?.into()),
-            Long("shipped") => shipped = Some(parser.value()?.into()),
             Long("idle") => idle = Duration::from_secs(parser.value()?.parse()?),
             Long("json") => json = true,
             Short('h') | Long("help") => return Ok(None),
@@ -113,7 +109,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Arguments>> {
     }
     ensure!(idle >= SHORTEST_IDLE, "--idle must be at least {} seconds", SHORTEST_IDLE.as_secs());
     let bot = bot.context("--bot PATH is missing")?;
-    Ok(Some(Arguments { bot, shipped, idle, json }))
+    Ok(Some(Arguments { bot, idle, json }))
 }
 
 fn measure(arguments: &Arguments) -> Result<Measurement> {
@@ -121,7 +117,7 @@ fn measure(arguments: &Arguments) -> Result<Measurement> {
     let operator = server.phone("Operator")?;
     let parts = Parts::find()?;
     let disk = Disk::debian(&parts)?;
-    disk.write(&arguments.bot, "/root", "bot-kjp", 0o755)?;
+    disk.write(&that_knows_the_test_bed(&arguments.bot)?, "/root", "bot-kjp", 0o755)?;
     progress("the box boots");
     let (first, file) = (parts.first(), disk.path());
     let hardware = Hardware {
@@ -178,7 +174,7 @@ fn measure(arguments: &Arguments) -> Result<Measurement> {
         // By the box's own clock, which stands back behind this machine's while the box is busy.
         idle_cpu_percent: (after.used - before.used) / (after.uptime - before.uptime) * 100.0,
         idle_threads: field(&status, "Threads")?,
-        shipped_mb: arguments.shipped.as_deref().map(size_mb).transpose()?,
+        file_mb: size_mb(&arguments.bot)?,
     })
 }
 
@@ -245,17 +241,14 @@ fn size_mb(file: &Path) -> Result<f64> {
 impl Measurement {
     /// What, measured, aim, unit, decimals.
     fn rows(&self) -> Vec<(&'static str, f64, f64, &'static str, usize)> {
-        let mut rows = vec![
+        vec![
             ("memory, connected and at rest (VmRSS)", self.connected_mb, AIM_RESIDENT_MB, "MB", 2),
             ("  of it heap and stacks (RssAnon)", self.connected_anonymous_mb, AIM_ANONYMOUS_MB, "MB", 2),
             ("from start to ready, slowest of 3", self.start_seconds, AIM_START_SECONDS, "s", 2),
             ("processor time at rest", self.idle_cpu_percent, AIM_CPU_PERCENT, "%", 3),
             ("threads at rest", self.idle_threads as f64, AIM_THREADS, "", 0),
-        ];
-        if let Some(shipped_mb) = self.shipped_mb {
-            rows.push(("the file that is copied to the box", shipped_mb, AIM_FILE_MB, "MB", 2));
-        }
-        rows
+            ("the file that is copied to the box", self.file_mb, AIM_FILE_MB, "MB", 2),
+        ]
     }
 }
 
@@ -303,11 +296,11 @@ mod tests {
             start_seconds: 0.5,
             idle_cpu_percent: 0.21,
             idle_threads: 2,
-            shipped_mb: None,
+            file_mb: 6.5,
         };
         let table = measured.to_string();
         let judged: Vec<bool> =
             table.lines().filter(|line| line.contains("aim")).map(|line| !line.contains("NOT")).collect();
-        assert_eq!(judged, [true, false, true, false, true], "{table}");
+        assert_eq!(judged, [true, false, true, false, true, true], "{table}");
     }
 }

@@ -19,7 +19,7 @@ mod groups;
 mod iq;
 mod login;
 mod media;
-mod noise;
+pub(crate) mod noise;
 mod pairing;
 mod prekeys;
 mod presence;

@@ -2,13 +2,14 @@
 //!
 //! Pure: messages in, messages out. An IK hello is always answered with a fallback, which clients
 //! treat as normal; so the server needs no 0-RTT path. The certificate chain is signed properly by
-//! a root of its own, which no client knows: a client must skip that check to talk to us.
+//! a root of its own, which no client knows: to talk to us a client must skip that check, or have had WhatsApp's root
+//! exchanged for this one.
 
 use anyhow::{Context, bail, ensure};
 use buffa::{Message, MessageField};
 use rand::CryptoRng;
 use wacore_binary::consts::{NOISE_PATTERN_XX, NOISE_PATTERN_XXFALLBACK, WA_CONN_HEADER};
-use wacore_libsignal::protocol::KeyPair;
+use wacore_libsignal::protocol::{KeyPair, PrivateKey};
 use wacore_noise::{NoiseCipher, NoiseHandshake};
 use waproto::whatsapp::cert_chain::{NoiseCertificate, noise_certificate};
 use waproto::whatsapp::handshake_message::ServerHello;
@@ -18,6 +19,22 @@ use waproto::whatsapp::{CertChain, ClientPayload, HandshakeMessage};
 const NOT_BEFORE: u64 = 1_700_000_000;
 const NOT_AFTER: u64 = 4_000_000_000;
 
+/// Private key of the root, the same for all servers of all test beds, so that a client can be made to know it. Whoever
+/// has it can sign for the test bed, and for nobody else.
+const ROOT: [u8; 32] = *b"root key of the bot-kjp test bed";
+
+/// The root that signs the servers' certificates.
+fn root() -> KeyPair {
+    let private = PrivateKey::deserialize(&ROOT).expect("any 32 bytes are a key");
+    let public = private.public_key().expect("every private key has one");
+    KeyPair::new(public, private)
+}
+
+/// What a client must know as WhatsApp's root to accept the test bed's servers.
+pub fn root_public() -> [u8; 32] {
+    root().public_key.public_key_bytes().try_into().expect("a key has 32 bytes")
+}
+
 /// The server's static key and its certificate chain; one for the life of the server.
 pub struct ServerKeys {
     key: KeyPair,
@@ -26,7 +43,7 @@ pub struct ServerKeys {
 
 impl ServerKeys {
     pub fn new<R: CryptoRng>(rng: &mut R) -> ServerKeys {
-        let root = KeyPair::generate(rng);
+        let root = root();
         let intermediate = KeyPair::generate(rng);
         let key = KeyPair::generate(rng);
         let certificate = |serial, issuer, subject: &KeyPair, signer: &KeyPair, rng: &mut R| {
