@@ -250,11 +250,20 @@ fn deploy_changes_nothing_twice_and_takes_bad_versions_back_and_the_unit_starts_
     assert!(well, "{said}");
     assert_eq!((server.installed(), server.property("MainPID")), (before, pid), "{said}");
 
+    // systemd reads all its files again when one of them is another …
+    let reloads = || server.print("journalctl _PID=1 -o cat --no-pager | grep -c '^Reloading' || true");
+    server.print("echo '# mine' >>/usr/local/lib/systemd/system/bot-kjp.service; systemctl daemon-reload");
+    server.print("/usr/local/bin/bot-kjp install --no-start");
+    assert_eq!(server.property("NeedDaemonReload"), "no");
+    // … and otherwise not, which a box at work would feel.
+    let reloaded = reloads();
+
     // One that dies, and one that never says that it is ready.
     let dead = server.changed("dead", "bot-kjp.db", "bot/kjp.db");
     serving.take_back(&dead, 1);
     let mute = server.changed("mute", "NOTIFY_SOCKET", "NOTIFY_NOBODY");
     serving.take_back(&mute, 2);
+    assert_eq!(reloads(), reloaded);
 
     // Enabled means: switched on, it serves.
     let Serving { server: Server { scene, machine, .. }, ani, phone, .. } = serving;

@@ -2,9 +2,7 @@
 
 use bot_kjp::clock;
 use std::ffi::OsStr;
-use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testbed::bot::{DatabaseCopy, copy_database, that_knows_the_test_bed};
+use testbed::bot::{DatabaseCopy, copy_database, emulated, that_knows_the_test_bed};
 use testbed::{Line, WhatsApp};
 
 use super::disk::Disk;
@@ -28,12 +26,7 @@ const EMULATED: &str = "BOT_KJP_EMULATED";
 /// A program that runs the box's bot here.
 static EMULATOR: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let shipped = PathBuf::from(std::env::var_os(EMULATED)?);
-    let bot = that_knows_the_test_bed(&shipped).expect("a bot for the box");
-    let wrapper = bot.with_extension("emulated");
-    let script = format!("#!/bin/sh\nexec qemu-aarch64-static {} \"$@\"\n", bot.display());
-    std::fs::write(&wrapper, script).expect("written");
-    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("executable");
-    Some(wrapper)
+    Some(that_knows_the_test_bed(&shipped).and_then(|bot| emulated(&bot)).expect("a bot for the box"))
 });
 
 /// The bot to test: the one built together with these tests, which accepts the test bed, or the one for the box.

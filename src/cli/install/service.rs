@@ -280,18 +280,18 @@ pub fn runs_from(pid: u32, path: &Path) -> bool {
     }
 }
 
-/// Whether systemd has read the units as they are on the disk now. To have it read everything again takes a slow
-/// box seconds, which it does not serve.
+/// Whether systemd has read the units as they are on the disk now, and not made one of its own of the init script. To
+/// have it read everything again takes a slow box seconds.
 fn knows_its_files() -> bool {
-    let properties = ["show", "--property", "LoadState,NeedDaemonReload"];
+    let properties = ["show", "--property", "LoadState,NeedDaemonReload,SourcePath"];
     let shown = run("systemctl", &[&properties[..], &UNITS].concat());
     shown.is_ok_and(|output| output.status.success() && all_known(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// `shown`: both properties of each of [`UNITS`].
+/// `shown`: these properties of each of [`UNITS`]. What a generator made has a source.
 fn all_known(shown: &str) -> bool {
     let lines = |line: &str| shown.lines().filter(|shown| *shown == line).count();
-    lines("LoadState=loaded") == UNITS.len() && lines("NeedDaemonReload=no") == UNITS.len()
+    ["LoadState=loaded", "NeedDaemonReload=no", "SourcePath="].iter().all(|line| lines(line) == UNITS.len())
 }
 
 fn of_systemd(properties: &str) -> Standing {
@@ -393,12 +393,14 @@ mod tests {
 
     #[test]
     fn systemd_reads_its_files_again_only_when_one_of_them_is_another() {
-        let known = "LoadState=loaded\nNeedDaemonReload=no\n";
-        let changed = "LoadState=loaded\nNeedDaemonReload=yes\n";
-        let missing = "LoadState=not-found\nNeedDaemonReload=no\n";
+        let known = "SourcePath=\nLoadState=loaded\nNeedDaemonReload=no\n";
+        let changed = "SourcePath=\nLoadState=loaded\nNeedDaemonReload=yes\n";
+        let missing = "SourcePath=\nLoadState=not-found\nNeedDaemonReload=no\n";
+        let of_the_init_script = "SourcePath=/etc/init.d/bot-kjp\nLoadState=loaded\nNeedDaemonReload=no\n";
         assert!(all_known(&[known, known, known].join("\n")));
-        assert!(!all_known(&[known, changed, known].join("\n")));
-        assert!(!all_known(&[known, known, missing].join("\n")));
+        for other in [changed, missing, of_the_init_script] {
+            assert!(!all_known(&[known, other, known].join("\n")), "{other}");
+        }
         assert!(!all_known(""));
     }
 

@@ -1,6 +1,7 @@
 //! bot-kjp as a child process: configured for the test bed, linked, started, stopped, killed, and
 //! its ledger read.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use wacore::handshake::WA_CERT_PUB_KEY;
 
 use crate::interrupt::{self, wait_until};
@@ -49,16 +50,39 @@ pub fn that_knows_the_test_bed(shipped: &Path) -> Result<PathBuf> {
         bail!("{} holds WhatsApp's root key {} times, not once", shipped.display(), places.len());
     };
     bytes[place..place + WA_CERT_PUB_KEY.len()].copy_from_slice(&noise::root_public());
+    let name = shipped.file_name().context("a bot has a name")?;
+    executable(name, &bytes)
+}
+
+/// A program that runs a bot for the box on this machine.
+///
+/// # Errors
+/// When it is for a processor that no box has, or the program cannot be written.
+pub fn emulated(bot: &Path) -> Result<PathBuf> {
+    let bytes = fs::read(bot).with_context(|| format!("cannot read {}", bot.display()))?;
+    // `e_machine` of the ELF header.
+    let processor = match bytes.get(18..20) {
+        Some([183, 0]) => "aarch64",
+        Some([40, 0]) => "arm",
+        machine => bail!("{} is for no box: its ELF machine is {machine:?}", bot.display()),
+    };
+    let mut name = bot.file_name().context("a bot has a name")?.to_owned();
+    name.push(".emulated");
+    let script = format!("#!/bin/sh\nexec qemu-{processor}-static {} \"$@\"\n", bot.display());
+    executable(&name, script.as_bytes())
+}
+
+/// Puts a program into a folder of the test bed's own, in one step: another test program may run the one of before,
+/// or write it as well.
+fn executable(name: &OsStr, content: &[u8]) -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-bed");
     fs::create_dir_all(&folder)?;
-    let name = shipped.file_name().context("a bot has a name")?;
-    // Another test program may run the one of before, or write it as well.
-    let mut copy = tempfile::NamedTempFile::new_in(&folder)?;
-    copy.write_all(&bytes)?;
-    fs::set_permissions(copy.path(), Permissions::from_mode(0o755))?;
-    let (_, path) = copy.keep()?;
     let file = folder.canonicalize()?.join(name);
-    fs::rename(path, &file)?;
+    let mut copy = NamedTempFile::new_in(&folder)?;
+    copy.write_all(content)?;
+    fs::set_permissions(copy.path(), Permissions::from_mode(0o755))?;
+    // Closed first: a program that somebody may still write cannot be run.
+    copy.into_temp_path().persist(&file)?;
     Ok(file)
 }
 
@@ -378,6 +402,25 @@ fn stamp(path: &Path) -> Result<Option<(u64, std::time::SystemTime)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_whatsapps_root_is_no_bot_and_one_with_it_twice_is_not_guessed_about() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bytes, times) in [(Vec::new(), 0), ([WA_CERT_PUB_KEY, WA_CERT_PUB_KEY].concat(), 2)] {
+            let file = folder.path().join("bot");
+            fs::write(&file, bytes).unwrap();
+            let error = that_knows_the_test_bed(&file).unwrap_err().to_string();
+            assert!(error.contains(&format!("{times} times")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_for_another_processor_is_not_emulated() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // x86-64
+        fs::write(file.path(), [&[0; 18][..], &[62, 0]].concat()).unwrap();
+        assert!(emulated(file.path()).unwrap_err().to_string().contains("for no box"));
+    }
 
     #[test]
     fn the_link_code_is_found_among_words_and_nothing_else_is() {
