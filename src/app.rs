@@ -130,6 +130,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         database: database.clone(),
         inbox: deliveries,
         disk_space: disk_space.clone(),
+        rules: settings.registration.rulebook(),
         outbox_bell: outbox_bell.clone(),
         sync_bell: sync_bell.clone(),
         missing_bell: missing_bell.clone(),

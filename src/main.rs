@@ -1,6 +1,6 @@
 //! Parse, build, run, exit code.
 
-use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let mut surroundings = Surroundings {
         variable: &|name| std::env::var_os(name).or_else(|| service.get(name)),
         schema: supabase::SCHEMA,
+        stdin: &mut stdin().lock(),
         stdout: &mut stdout(),
         terminal: stdout().is_terminal(),
         stderr: &mut stderr(),

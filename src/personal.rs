@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// How many trailing digits of a personal number a log may show (domain §12, "masked numbers").
+/// How many trailing digits of a personal number a log may show (`registration/RULES.md` 11.1).
 const VISIBLE_DIGITS: usize = 4;
 
 /// Replaces all but the last four characters by `*`; text of four characters or fewer vanishes.
@@ -63,7 +63,7 @@ personal_number!(
     CardNumber
 );
 personal_number!(
-    /// Phone number in canonical form: digits only, starting with the country code (domain §1).
+    /// Phone number in canonical form: digits only, starting with the country code (`registration/RULES.md` 1.5).
     PhoneNumber
 );
 
@@ -97,7 +97,7 @@ impl fmt::Debug for Written {
     }
 }
 
-/// Bounds of an Indonesian phone number with its country code, in digits (domain §1).
+/// Bounds of an Indonesian phone number with its country code, in digits (`registration/RULES.md` 1.5).
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 10..=15;
 
 /// Why text is not an Indonesian phone number. The text itself is never repeated.
@@ -113,7 +113,7 @@ pub enum PhoneNumberError {
 
 impl PhoneNumber {
     /// The canonical form of an Indonesian number as people write it: `0812…`, `812…`, `62812…`
-    /// or `+62 812-…`, with spaces, dots, dashes and brackets between the digits (domain §1).
+    /// or `+62 812-…`, with spaces, dots, dashes and brackets between the digits (`registration/RULES.md` 1.5).
     ///
     /// # Errors
     /// Other characters, another country, fewer than 10 or more than 15 digits.

@@ -15,6 +15,7 @@ use crate::disk_space::DiskSpace;
 use crate::ledger::missing_message::{self, Missing};
 use crate::ledger::registration::{NewRegistration, Sender};
 use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
+use crate::registration::Rulebook;
 use crate::whatsapp::inbox::{Delivery, Incoming};
 use crate::whatsapp::outbox::reply_id;
 
@@ -27,6 +28,8 @@ pub struct Reception {
     pub database: Database,
     pub inbox: Receiver<Delivery>,
     pub disk_space: DiskSpace,
+    /// What may be registered.
+    pub rules: Rulebook,
     /// Rung when replies were committed.
     pub outbox_bell: Bell,
     /// Rung when registrations were committed.
@@ -58,7 +61,7 @@ impl Reception {
             deliveries
                 .iter()
                 .flat_map(|delivery| &delivery.messages)
-                .try_for_each(|message| receive(tx, message, room))
+                .try_for_each(|message| receive(tx, &self.rules, message, room))
         });
         if let Err(error) = together.await {
             log::error!(
@@ -70,9 +73,9 @@ impl Reception {
             for delivery in deliveries {
                 let mut outcome = Ok(());
                 for message in &delivery.messages {
-                    let alone = self
-                        .database
-                        .write_patiently("a message", |tx| receive(tx, message, self.disk_space.look().1));
+                    let alone = self.database.write_patiently("a message", |tx| {
+                        receive(tx, &self.rules, message, self.disk_space.look().1)
+                    });
                     if let Err(error) = alone.await {
                         log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
                         outcome = Err(error);
@@ -97,7 +100,7 @@ impl Reception {
 /// nothing: (chat, sender, id) decides. Without `room` on the disk nobody is registered, and whoever
 /// wanted to be is told so by the one reply; if there is not even room for that, the write fails and
 /// the message stays with WhatsApp.
-fn receive(tx: &Connection, incoming: &Incoming, room: bool) -> Result<(), LedgerError> {
+fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -> Result<(), LedgerError> {
     let Incoming { chat, from, sender, message_id, .. } = incoming;
     let message = &incoming.message;
     if let Some(device) = incoming.asked_of {
@@ -116,7 +119,7 @@ fn receive(tx: &Connection, incoming: &Incoming, room: bool) -> Result<(), Ledge
         Some((json, at)) => (State::restore(&json), at),
         None => (State::default(), message.at),
     };
-    let step = desk::step(&state, last_at, message);
+    let step = desk::step(rules, &state, last_at, message);
     // A message that comes late must not make the conversation look older than it is.
     conversation::save(tx, sender.expose(), &step.state.to_json(), message.at.max(last_at))?;
     let reply = match step.action {
@@ -131,7 +134,7 @@ fn receive(tx: &Connection, incoming: &Incoming, room: bool) -> Result<(), Ledge
         &outbox::Reply {
             chat: chat.clone(),
             wa_message_id: reply_id(chat, from, message_id),
-            text: reply.text(),
+            text: reply.text(rules),
             at: message.at,
         },
     )
@@ -218,7 +221,7 @@ mod tests {
             .unwrap()
             .write_now::<_, LedgerError>(|tx| {
                 for message in messages {
-                    receive(tx, message, true)?;
+                    receive(tx, &Rulebook::default(), message, true)?;
                 }
                 let missed = missing_message::all(tx)?.into_iter().map(|missing| missing.id).collect();
                 let replies = outbox::due(tx, i64::MAX, 100)?.into_iter().map(|due| due.reply.text).collect();
@@ -245,6 +248,6 @@ mod tests {
     #[test]
     fn who_is_not_answered_for_a_lost_message_is_asked_to_send_it_again() {
         let messages = [incoming("M", Content::Lost, Some(0)), incoming("M", Content::Lost, None)];
-        assert_eq!(after(&messages), (vec![], vec![Reply::SendAgain.text()]));
+        assert_eq!(after(&messages), (vec![], vec![Reply::SendAgain.text(&Rulebook::default())]));
     }
 }

@@ -12,6 +12,7 @@ use super::install::wording::PURGE_WORD;
 use crate::config::nearest::{nearest, repeated};
 use crate::config::{DEFAULT_FILE, FILE_VARIABLE, Overrides};
 use crate::personal::{PhoneNumber, PhoneNumberError};
+use crate::registration::Provider;
 
 /// What the program is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Command {
     Status { json: bool },
     /// Look at everything that the bot needs and say what to repair.
     Doctor,
+    /// Show what would become of a message.
+    Read(Reading),
     /// Put a damaged database aside, so that the bot can start with a new one.
     SetAside,
     /// Validate the configuration and show it.
@@ -40,6 +43,28 @@ pub enum Command {
     Help,
     /// Print the version.
     Version,
+}
+
+/// What `read` reads, and how it answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// `None`: standard input.
+    pub file: Option<PathBuf>,
+    /// `None`: Dharmajaya, whose form most providers share.
+    pub provider: Option<Provider>,
+    pub answer: Answer,
+}
+
+/// How `read` answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// For a person.
+    #[default]
+    Text,
+    /// As JSON.
+    Json,
+    /// A message a line in JSON, and an answer a line.
+    JsonLines,
 }
 
 /// The whole command line.
@@ -66,8 +91,12 @@ pub enum UsageError {
     Twice { option: &'static str },
     #[error("option --phone belongs to the command pair: bot-kjp pair --phone NUMBER")]
     PhoneWithoutPair,
-    #[error("option --json belongs to the command status: bot-kjp status --json")]
-    JsonWithoutStatus,
+    #[error("option --json belongs to the commands status and read: bot-kjp status --json")]
+    JsonElsewhere,
+    #[error("there is no provider {name}; there are PASARJAYA, DHARMAJAYA and FOODSTATION")]
+    Provider { name: String },
+    #[error("option --jsonl has the provider and the text on each line; leave out {option}")]
+    WithLines { option: &'static str },
     #[error("option {option} belongs to the command {commands}: bot-kjp {commands} {option}")]
     OptionElsewhere { option: &'static str, commands: &'static str },
     #[error(
@@ -85,10 +114,32 @@ fn meant(nearest: &Option<&'static str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-const COMMANDS: [&str; 10] =
-    ["run", "pair", "status", "doctor", "set-aside", "check", "schema", "example", "install", "uninstall"];
-const OPTIONS: [&str; 9] =
-    ["--config", "--data", "--phone", "--json", "--root", "--no-start", "--purge", "--help", "--version"];
+const COMMANDS: [&str; 11] = [
+    "run",
+    "pair",
+    "status",
+    "doctor",
+    "read",
+    "set-aside",
+    "check",
+    "schema",
+    "example",
+    "install",
+    "uninstall",
+];
+const OPTIONS: [&str; 11] = [
+    "--config",
+    "--data",
+    "--phone",
+    "--json",
+    "--jsonl",
+    "--provider",
+    "--root",
+    "--no-start",
+    "--purge",
+    "--help",
+    "--version",
+];
 
 /// The root folder of the machine that this runs on.
 const MACHINE: &str = "/";
@@ -102,6 +153,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     let mut command = None;
     let (mut file, mut data_folder, mut phone, mut json) = (None, None, None, None);
     let (mut root, mut no_start, mut purge) = (None, None, None);
+    let (mut jsonl, mut provider, mut message) = (None, None, None);
     loop {
         let argument = parser.next().map_err(|error| match error {
             lexopt::Error::UnexpectedValue { option, .. } => {
@@ -125,6 +177,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 set(&mut phone, "--phone", PhoneNumber::parse(&number.to_string_lossy())?)?;
             }
             Some(Arg::Long("json")) => set(&mut json, "--json", ())?,
+            Some(Arg::Long("jsonl")) => set(&mut jsonl, "--jsonl", ())?,
+            Some(Arg::Long("provider")) => {
+                let name = value(&mut parser, "--provider")?;
+                let name = name.to_string_lossy();
+                let known =
+                    Provider::named(&name).ok_or_else(|| UsageError::Provider { name: repeated(&name) })?;
+                set(&mut provider, "--provider", known)?;
+            }
             Some(Arg::Long("root")) => set(&mut root, "--root", path(&mut parser, "--root")?)?,
             Some(Arg::Long("no-start")) => set(&mut no_start, "--no-start", ())?,
             Some(Arg::Long("purge")) => match value(&mut parser, "--purge") {
@@ -145,6 +205,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 });
             }
             Some(Arg::Value(word)) => {
+                if matches!(command, Some(Command::Read(_))) && message.is_none() {
+                    message = Some(
+                        std::path::absolute(&word)
+                            .map_err(|source| UsageError::Path { option: "FILE", source })?,
+                    );
+                    continue;
+                }
                 let word = word.to_string_lossy();
                 if command.is_some() {
                     return Err(UsageError::UnexpectedArgument { word: repeated(&word) });
@@ -168,10 +235,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             *all = purge.take().is_some();
             *here = root.take().unwrap_or_else(|| MACHINE.into());
         }
-        Command::Help | Command::Version => (root, no_start, purge) = (None, None, None),
+        Command::Read(reading) => {
+            let answer = match (json.take(), jsonl.take()) {
+                (None, None) => Answer::Text,
+                (Some(()), None) => Answer::Json,
+                (None, Some(())) => Answer::JsonLines,
+                (Some(()), Some(())) => return Err(UsageError::WithLines { option: "--json" }),
+            };
+            *reading = Reading { file: message.take(), provider: provider.take(), answer };
+            if reading.answer == Answer::JsonLines && reading.provider.is_some() {
+                return Err(UsageError::WithLines { option: "--provider" });
+            }
+        }
+        Command::Help | Command::Version => {
+            (root, no_start, purge, jsonl, provider) = (None, None, None, None, None);
+        }
         _ => {}
     }
     for (given, option, commands) in [
+        (jsonl.is_some(), "--jsonl", "read"),
+        (provider.is_some(), "--provider", "read"),
         (root.is_some(), "--root", "install"),
         (no_start.is_some(), "--no-start", "install"),
         (purge.is_some(), "--purge", "uninstall"),
@@ -185,7 +268,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         (Command::Pair { .. }, phone, None) => Command::Pair { phone },
         (Command::Status { .. }, None, json) => Command::Status { json: json.is_some() },
         (_, Some(_), _) => return Err(UsageError::PhoneWithoutPair),
-        (_, None, Some(())) => return Err(UsageError::JsonWithoutStatus),
+        (_, None, Some(())) => return Err(UsageError::JsonElsewhere),
         (command, None, None) => command,
     };
     Ok(Invocation { command, overrides: Overrides { file, data_folder } })
@@ -197,6 +280,7 @@ fn named_command(word: &str) -> Result<Command, UsageError> {
         "pair" => Ok(Command::Pair { phone: None }),
         "status" => Ok(Command::Status { json: false }),
         "doctor" => Ok(Command::Doctor),
+        "read" => Ok(Command::Read(Reading::default())),
         "set-aside" => Ok(Command::SetAside),
         "check" => Ok(Command::Check),
         "schema" => Ok(Command::Schema),
@@ -243,6 +327,12 @@ Commands:
             --json  print the state as JSON
   doctor    check disk, clock, DNS, WhatsApp and Supabase now and say what to repair (in
             Indonesian); takes up to 30 s, changes nothing, also while the bot runs
+  read      show what would become of a message, and why (in Indonesian), without a
+            configuration or a database: bot-kjp read [FILE], or on standard input
+            --provider NAME  PASARJAYA, DHARMAJAYA (the default) or FOODSTATION
+            --json  print what was understood as JSON
+            --jsonl the same for many: on each line a message
+                    {{\"provider\": …, \"text\": …}}, and an answer
   set-aside move a damaged database into a folder beside it, so that the bot can start anew;
             deletes nothing, and leaves a sound one alone
   check     validate the configuration and print what is in force; opens nothing else
@@ -297,6 +387,15 @@ mod tests {
         assert_eq!(command("status --json"), Command::Status { json: true });
         assert_eq!(command("doctor"), Command::Doctor);
         assert_eq!(command("set-aside"), Command::SetAside);
+        assert_eq!(command("read"), Command::Read(Reading::default()));
+        let reading = Reading {
+            file: Some("/message".into()),
+            provider: Some(Provider::PasarJaya),
+            answer: Answer::Json,
+        };
+        assert_eq!(command("read --json /message --provider pasarjaya"), Command::Read(reading));
+        let lines = Reading { answer: Answer::JsonLines, ..Reading::default() };
+        assert_eq!(command("read --jsonl"), Command::Read(lines));
         assert_eq!(command("check"), Command::Check);
         assert_eq!(command("schema"), Command::Schema);
         assert_eq!(command("example"), Command::Example);
@@ -344,7 +443,17 @@ mod tests {
             ("start", "unknown command start; see bot-kjp --help"),
             ("docter", "unknown command docter; did you mean doctor?; see bot-kjp --help"),
             ("statsu", "unknown command statsu; did you mean status?; see bot-kjp --help"),
-            ("run --json", "option --json belongs to the command status: bot-kjp status --json"),
+            ("run --json", "option --json belongs to the commands status and read: bot-kjp status --json"),
+            ("status --jsonl", "option --jsonl belongs to the command read: bot-kjp read --jsonl"),
+            (
+                "read --jsonl --json",
+                "option --jsonl has the provider and the text on each line; leave out --json",
+            ),
+            (
+                "read --provider pasar",
+                "there is no provider pasar; there are PASARJAYA, DHARMAJAYA and FOODSTATION",
+            ),
+            ("read a b", "unexpected argument b after the command; see bot-kjp --help"),
             ("status --json --json", "option --json is given twice; give it once"),
             (
                 "status -p 080000000001",

@@ -8,23 +8,26 @@ pub mod install;
 pub mod pair;
 pub mod pairing_screen;
 pub mod qr;
+pub mod read;
 pub mod status;
 pub mod terminal;
 pub mod wording;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 
-use arguments::{Command, Invocation};
+use arguments::{Answer, Command, Invocation, Reading};
 use exit_code::ExitCode;
 use install::InstallError;
 
+use read::ReadError;
 use status::Status;
 
 use crate::app;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::ledger::set_aside::{SetAsideError, set_aside};
 use crate::personal::PhoneNumber;
+use crate::registration::{Provider, Rulebook, day};
 use crate::trusted_clock;
 
 /// What is left to do once the command line and the configuration are understood.
@@ -42,6 +45,7 @@ pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// The SQL that `schema` prints.
     pub schema: &'a str,
+    pub stdin: &'a mut dyn BufRead,
     pub stdout: &'a mut dyn Write,
     /// Whether `stdout` is a terminal, which may get colours.
     pub terminal: bool,
@@ -67,6 +71,7 @@ pub fn execute(
         Command::Example => config::example(),
         Command::Status { json } => return surroundings.status(&overrides, json),
         Command::Doctor => return surroundings.doctor(&overrides),
+        Command::Read(reading) => return surroundings.read(&reading),
         Command::Install { root, start } => {
             let done = install::install(&root, start, surroundings.stdout);
             return surroundings.installed(done);
@@ -163,6 +168,30 @@ impl Surroundings<'_> {
         self.terminal && !plain
     }
 
+    fn read(&mut self, reading: &Reading) -> ExitCode {
+        let today = day::of(trusted_clock::now());
+        let rules = Rulebook::default();
+        let provider = reading.provider.unwrap_or(Provider::DharmaJaya);
+        let colours = self.colours();
+        let done = read::open(reading.file.as_deref(), self.stdin).and_then(|input| match reading.answer {
+            Answer::JsonLines => read::lines(&rules, input, self.stdout, today),
+            Answer::Json => {
+                let text = read::message(input)?;
+                Ok(writeln!(self.stdout, "{}", read::json(&rules, provider, &text, today))?)
+            }
+            Answer::Text => {
+                let text = read::message(input)?;
+                Ok(write!(self.stdout, "{}", read::explained(&rules, provider, &text, today, colours))?)
+            }
+        });
+        match done {
+            Ok(()) => ExitCode::Stopped,
+            // Whoever has seen enough hangs up.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Stopped,
+            Err(error) => self.fail(&error, error.exit_code()),
+        }
+    }
+
     fn status(&mut self, overrides: &Overrides, json: bool) -> ExitCode {
         let variable = self.variable;
         let config = match Config::load(overrides, &|name| without_secrets(name, variable)) {
@@ -235,6 +264,7 @@ mod tests {
             &mut Surroundings {
                 variable: &|_| None,
                 schema: "create table data_harian ();\n",
+                stdin: &mut io::empty(),
                 stdout: &mut stdout,
                 terminal: false,
                 stderr: &mut stderr,
@@ -360,6 +390,7 @@ mod tests {
             let mut surroundings = Surroundings {
                 variable: &|_| None,
                 schema: "",
+                stdin: &mut io::empty(),
                 stdout: &mut Closed(kind),
                 terminal: false,
                 stderr: &mut vec![],

@@ -521,6 +521,31 @@ pub fn summary(code: ExitCode) -> Option<&'static str> {
     }
 }
 
+/// What `bot-kjp read` says about a message.
+pub mod read {
+    pub const NAME: &str = "nama";
+    pub const CARD: &str = "kartu";
+    pub const NIK: &str = "NIK";
+    pub const KK: &str = "KK";
+    pub const SIXTEEN: &str = "NIK atau KK";
+    pub const KIND: &str = "jenis kartu";
+    pub const BORN: &str = "tanggal lahir";
+    pub const LABEL: &str = "keterangan untuk baris berikutnya";
+    pub const WITHDRAWN: &str = "dibatalkan";
+    pub const PASSED_OVER: &str = "dilewati";
+    pub const REGISTERED: &str = "✔ akan didaftarkan";
+    pub const NOBODY: &str = "Tidak ada orang yang terbaca di pesan ini.";
+
+    pub fn person(number: usize, nama: &str) -> String {
+        let nama = if nama.is_empty() { "(tanpa nama)" } else { nama };
+        format!("{number}. {nama}")
+    }
+
+    pub fn left_over(line: &str) -> String {
+        format!("Belum dipahami: {line}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

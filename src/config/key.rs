@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::file::Reader;
 use super::rule::{
-    AbsolutePath, HookUrl, Ip, Level, List, ListenOn, Optional, Phone, PinnedHost, Rule, Server, Size, Span,
-    Text, Url, WebVersion, Whole, Word,
+    AbsolutePath, HookUrl, Ip, Level, List, ListenOn, Optional, Phone, PinnedHost, PrefixOfCards, Rule,
+    Server, Size, Span, Text, Url, WebVersion, Whole, Word,
 };
 use super::secret::SecretUrl;
 use crate::net::rung::Kind;
 use crate::personal::PhoneNumber;
+use crate::registration::Rulebook;
+use crate::registration::rulebook::{CardPrefix, MOST_PEOPLE, MOST_PREFIXES};
 
 const DNS_RUNGS: &[(&str, Kind)] =
     &[("system", Kind::System), ("https", Kind::Https), ("tls", Kind::Tls), ("public", Kind::Public)];
@@ -237,6 +239,19 @@ keys! {
         healthchecks_interval: Duration = Default("\"5m\""),
             Span { least: Duration::from_secs(60), most: Duration::from_secs(86_400) };
     }
+    /// What families register.
+    registration: Registration {
+        /// Kinds of card by their first eight digits, where nothing is written beside the number; a card that begins
+        /// with 50494885 is a KJP always.
+        #[penjelasan = "Jenis kartu menurut delapan angka pertamanya, bila jenisnya tidak ditulis; 50494885 selalu KJP."]
+        card_prefixes: Vec<CardPrefix> = Default("[\"50494812=KJP\"]"), List { each: PrefixOfCards, least: 0, most: MOST_PREFIXES };
+        /// Whoever is younger by the NIK is registered with a warning.
+        #[penjelasan = "Pendaftar yang menurut NIK lebih muda dari ini tetap disimpan, dengan peringatan."]
+        adult_age: u32 = Default("17"), Whole { least: 0, most: 30, unit: "years" };
+        /// People in one message.
+        #[penjelasan = "Jumlah orang terbanyak dalam satu pesan."]
+        most_people: u32 = Default("30"), Whole { least: 1, most: MOST_PEOPLE as u32, unit: "people" };
+    }
     /// Messages that came in.
     inbox: Inbox {
         /// Deliveries that may wait for their turn, a live message or a batch of the offline queue
@@ -281,5 +296,18 @@ keys! {
         /// Most that the file and the ones before it take together.
         #[penjelasan = "Ukuran terbesar berkas log beserta yang lama."]
         file_size: u64 = Default("\"5MB\""), Size { least: 100_000, most: 1_000_000_000 };
+    }
+}
+
+impl Registration {
+    /// The rules by which families are registered.
+    pub fn rulebook(&self) -> Rulebook {
+        let of = Rulebook::default();
+        Rulebook {
+            card_prefixes: self.card_prefixes.clone(),
+            adult: u8::try_from(self.adult_age).unwrap_or(of.adult),
+            most_people: usize::try_from(self.most_people).unwrap_or(of.most_people),
+            ..of
+        }
     }
 }

@@ -24,7 +24,8 @@ use secrecy::SecretString;
 use toml::de::DeValue;
 
 pub use key::{
-    Alert, Connection, Data, DiskLimits, Health, Inbox, Log, Network, Outbox, Settings, Supabase, WhatsApp,
+    Alert, Connection, Data, DiskLimits, Health, Inbox, Log, Network, Outbox, Registration, Settings,
+    Supabase, WhatsApp,
 };
 pub use problem::{ConfigError, Problems};
 use problem::{Fault, Place, Problem};

@@ -11,6 +11,8 @@ use ureq::http::Uri;
 
 use super::secret::SecretUrl;
 use crate::personal::PhoneNumber;
+use crate::registration::rulebook::{CardPrefix, PREFIX_DIGITS};
+use crate::registration::{CardType, card};
 
 /// Longest URL or path that is accepted, in bytes: Linux's `PATH_MAX`.
 const LONGEST_TEXT_BYTES: usize = 4096;
@@ -455,6 +457,31 @@ impl Rule for PinnedHost {
     }
 }
 
+/// The first digits of cards and their kind: `"digits=kind"`.
+pub(super) struct PrefixOfCards;
+
+impl Rule for PrefixOfCards {
+    type Value = CardPrefix;
+
+    fn allowed(&self) -> String {
+        let kinds = CardType::ALL.map(CardType::stored).join(", ");
+        format!(
+            "{PREFIX_DIGITS} digits that begin with {} and a kind of card ({kinds}), as \"50494812=KJP\"",
+            card::PREFIX
+        )
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<CardPrefix> {
+        let (digits, kind) = written.as_str()?.split_once('=')?;
+        let named = |known: &CardType| known.stored().eq_ignore_ascii_case(kind.trim());
+        CardPrefix::new(digits.trim(), CardType::ALL.into_iter().find(named)?)
+    }
+
+    fn toml(&self, value: &CardPrefix) -> Option<String> {
+        Some(quoted(&format!("{}={}", value.digits(), value.kind().stored())))
+    }
+}
+
 /// The phone number of a person, in any usual spelling.
 pub(super) struct Phone;
 
@@ -633,6 +660,17 @@ mod tests {
             ["\"web.whatsapp.com\"", "\"=192.0.2.1\"", "\"a..b=192.0.2.1\"", "\"a=b\"", "\"a b=::1\""]
         {
             assert_eq!(read(&PinnedHost, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_cards_has_eight_digits_and_a_known_kind() {
+        let prefix = read(&PrefixOfCards, "\"50494812 = guru honorer\"");
+        assert_eq!(prefix, CardPrefix::new("50494812", CardType::GuruHonorer));
+        for wrong in
+            ["\"50494812\"", "\"5049481=KJP\"", "\"12345678=KJP\"", "\"50494812=SIM\"", "\"50494885=KAJ\""]
+        {
+            assert_eq!(read(&PrefixOfCards, wrong), None, "{wrong}");
         }
     }
 

@@ -80,6 +80,10 @@ fn every_key_of_the_file_arrives() {
         ntfy = "https://ntfy.sh/rahasia"
         healthchecks = "https://hc-ping.com/rahasia"
         healthchecks_interval = "10m"
+        [registration]
+        card_prefixes = ["50494813=lansia"]
+        adult_age = 18
+        most_people = 10
         [inbox]
         capacity = 0x10
         [outbox]
@@ -120,6 +124,9 @@ fn every_key_of_the_file_arrives() {
             "\"https://ntfy.sh/…\"",
             "\"https://hc-ping.com/…\"",
             "\"10m\"",
+            "[\"50494813=LANSIA\"]",
+            "18",
+            "10",
             "16",
             "2",
             "10",
@@ -157,11 +164,11 @@ fn an_unknown_key_without_a_near_one_is_refused_with_all_there_are() {
     );
     refused(
         "colour = 2",
-        "config.toml:1: colour: unknown key; sections are data, disk, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
+        "config.toml:1: colour: unknown key; sections are data, disk, whatsapp, network, connection, health, alert, registration, inbox, outbox, supabase, log",
     );
     refused(
         "[colour]",
-        "config.toml:1: colour: unknown key; sections are data, disk, whatsapp, network, connection, health, alert, inbox, outbox, supabase, log",
+        "config.toml:1: colour: unknown key; sections are data, disk, whatsapp, network, connection, health, alert, registration, inbox, outbox, supabase, log",
     );
     refused(
         "outbox = 5",
@@ -399,6 +406,9 @@ fn the_report_shows_every_value_with_its_origin_and_no_secret() {
          alert.ntfy = (not set)  # default\n\
          alert.healthchecks = (not set)  # default\n\
          alert.healthchecks_interval = \"5m\"  # default\n\
+         registration.card_prefixes = [\"50494812=KJP\"]  # default\n\
+         registration.adult_age = 17  # default\n\
+         registration.most_people = 30  # default\n\
          inbox.capacity = 7  # line 2\n\
          outbox.per_chat_per_second = 1  # default\n\
          outbox.total_per_second = 5  # default\n\

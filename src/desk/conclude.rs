@@ -23,6 +23,7 @@ pub fn conclude(submission: &Submission, outcomes: &[Outcome], today: &[Register
                         kjp: person.kjp.clone(),
                         jenis_kartu: person.jenis_kartu.map(|(kind, _)| kind),
                         corrected: matches!(person.jenis_kartu, Some((_, CardTypeSource::Correction))),
+                        warnings: entry.warnings.clone(),
                     });
                     continue;
                 }
@@ -56,7 +57,7 @@ fn is_same(row: &Registered, person: &Person) -> bool {
         && row.tanggal_lahir == person.tanggal_lahir
 }
 
-/// The reply to "what have I registered today?": the rows by name (domain §7).
+/// The reply to "what have I registered today?": the rows by name (`registration/RULES.md` 8.4).
 pub fn conclude_list(mut rows: Vec<Registered>) -> Reply {
     rows.sort_by_cached_key(|row| row.nama.to_lowercase());
     Reply::Today(rows)
@@ -73,7 +74,8 @@ mod tests {
     fn submission(text: &str) -> Submission {
         let place = Provider::DharmaJaya.place(4).unwrap();
         let day = date(2026, 11, 24);
-        let people::Reading { entries, remainder } = people::read(place.provider, [text], day).unwrap();
+        let people::Reading { entries, remainder } =
+            people::read(&crate::registration::Rulebook::default(), place.provider, [text], day).unwrap();
         Submission { place, day, entries, remainder }
     }
 
@@ -98,7 +100,7 @@ mod tests {
         let refused: Vec<_> =
             conclusion.refused.iter().map(|refused| (refused.entry, refused.nama.expose())).collect();
         assert_eq!(refused, [(1, "Budi"), (2, "Citra")]);
-        let length = Fault::Length { field: Field::NoKtp, digits: 15 };
+        let length = Fault::Length { field: Field::NoKtp, digits: 15, least: 16, most: 16 };
         assert_eq!(conclusion.refused[0].reasons, [Reason::Fault(length)]);
         assert_eq!(conclusion.refused[1].reasons, [Reason::Clash(clash)]);
         assert_eq!(conclusion.remainder, ["Dedi".into()]);
@@ -111,7 +113,12 @@ mod tests {
         assert!(conclusion.saved.is_empty());
         assert_eq!(conclusion.refused.len(), submission.entries.len());
         assert_eq!(conclusion.refused[0].reasons, [Reason::NotStored]);
-        let faulty = Entry { nama: "Ani".into(), verdict: Err(vec![Fault::CardPrefix]) };
+        let faulty = Entry {
+            nama: "Ani".into(),
+            read: people::Read::default(),
+            verdict: Err(vec![Fault::CardPrefix]),
+            warnings: Vec::new(),
+        };
         let conclusion = concluded(&Submission { entries: vec![faulty], ..submission }, &[Outcome::Stored]);
         assert!(conclusion.saved.is_empty());
     }

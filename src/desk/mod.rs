@@ -17,7 +17,7 @@ pub mod wording;
 use jiff::civil::Date;
 
 use crate::personal::{CardNumber, Kk, Nik, Written};
-use crate::registration::{CardType, Clash, Entry, Fault, Person, Place, Provider, Unreadable};
+use crate::registration::{CardType, Clash, Entry, Fault, Person, Place, Provider, Unreadable, Warning};
 
 pub use conclude::{conclude, conclude_list};
 pub use state::State;
@@ -65,7 +65,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     pub place: Place,
-    /// Registration day: the WIB date of the message that caused the submission (domain §4), or of a
+    /// Registration day: the WIB date of the message that caused the submission (`registration/RULES.md` 7.1), or of a
     /// later one of the same conversation that came first.
     pub day: Date,
     /// In the order of the message, good and bad.
@@ -169,6 +169,8 @@ pub struct Saved {
     pub jenis_kartu: Option<CardType>,
     /// The kind of card was set against what was written.
     pub corrected: bool,
+    /// What the sender should look at all the same.
+    pub warnings: Vec<Warning>,
 }
 
 /// A person who was not registered, and every reason.

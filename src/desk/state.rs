@@ -3,7 +3,7 @@
 use crate::personal::Written;
 use crate::registration::{Place, Provider};
 
-/// A conversation is forgotten this long after its last message, in seconds (domain §7.1): a place
+/// A conversation is forgotten this long after its last message, in seconds (`registration/RULES.md` 8.2): a place
 /// chosen in the morning must not catch data meant for another one in the evening.
 pub const TTL_SECONDS: i64 = 30 * 60;
 

@@ -1,11 +1,13 @@
-//! One message in, one step of the conversation out (domain §7).
+//! One message in, one step of the conversation out (`registration/RULES.md` §8).
 
 use super::state::{State, TTL_SECONDS};
 use super::{Action, Content, Message, Reply, Step, Submission};
 use crate::personal::Written;
-use crate::registration::{Place, Provider, Unreadable, day, people, text};
+use crate::registration::people::{self, Nature};
+use crate::registration::{Place, Provider, Rulebook, Unreadable, day, text};
 
-/// Longest text that is read, in bytes: several times what [`people::MAX_PEOPLE`] people take.
+/// Longest text that is read, in bytes: several times what
+/// [`MOST_PEOPLE`](crate::registration::rulebook::MOST_PEOPLE) people take.
 pub const MAX_TEXT_BYTES: usize = 16 * 1024;
 /// Most texts kept while no place is chosen; together they may not exceed [`MAX_TEXT_BYTES`],
 /// which bounds the state that the ledger stores.
@@ -23,7 +25,7 @@ enum Input {
     Other,
 }
 
-/// Decides what to do with a message. `last_message_at` is the time (seconds since 1970 UTC) of
+/// Decides what to do with a message, by these rules. `last_message_at` is the time (seconds since 1970 UTC) of
 /// the message that led to `state`; after [`TTL_SECONDS`] the state is forgotten.
 ///
 /// The registration day of a conversation never steps back: a message of yesterday that comes after one of
@@ -34,7 +36,7 @@ enum Input {
 ///
 /// Total: every state and text leads somewhere, and data that waited for a place is never dropped
 /// without a word, unless the customer asks for the list of what is stored.
-pub fn step(state: &State, last_message_at: i64, message: &Message) -> Step {
+pub fn step(rules: &Rulebook, state: &State, last_message_at: i64, message: &Message) -> Step {
     let lapsed = message.at.saturating_sub(last_message_at) > TTL_SECONDS;
     let current = if lapsed { &State::Idle } else { state };
     let step = match &message.content {
@@ -44,7 +46,7 @@ pub fn step(state: &State, last_message_at: i64, message: &Message) -> Step {
             let unread = Reply::MediaUnread { provider: current.provider() };
             Step { state: current.clone(), action: Action::Reply(unread) }
         }
-        Content::Text(written) => of_text(current, written, message.at.max(last_message_at)),
+        Content::Text(written) => of_text(rules, current, written, message.at.max(last_message_at)),
     };
     let had_waiting = !state.waiting().is_empty();
     let dropped = lapsed || step.state.waiting().is_empty();
@@ -60,7 +62,7 @@ fn tell_dropped(step: Step) -> Step {
     Step { action, ..step }
 }
 
-fn of_text(state: &State, written: &Written, at: i64) -> Step {
+fn of_text(rules: &Rulebook, state: &State, written: &Written, at: i64) -> Step {
     let stay = |reply| Step { state: state.clone(), action: Action::Reply(reply) };
     if written.expose().len() > MAX_TEXT_BYTES {
         return stay(Reply::TooLong);
@@ -70,11 +72,10 @@ fn of_text(state: &State, written: &Written, at: i64) -> Step {
     if lines.is_empty() {
         return Step { state: state.clone(), action: Action::Ignore };
     }
-    if people::looks_like_data(&lines) {
-        return of_data(state, written, at);
-    }
-    if people::looks_incomplete(&lines) {
-        return stay(Reply::Incomplete { provider: state.provider() });
+    match people::nature(&cleaned) {
+        Nature::Data => return of_data(rules, state, written, at),
+        Nature::Number => return stay(Reply::Incomplete { provider: state.provider() }),
+        Nature::Chat => {}
     }
     match (input(&lines.join(" ")), state) {
         (Input::Menu, _) => reply(State::Idle, Reply::Menu),
@@ -83,14 +84,14 @@ fn of_text(state: &State, written: &Written, at: i64) -> Step {
         (Input::ListToday, _) => list_today(state, at),
         (Input::Register, _) => ask_provider(state.waiting().to_vec()),
         (Input::Number(number), State::ChoosingProvider { waiting }) => match number_of_provider(number) {
-            Some(provider) => choose_provider(provider, waiting, at),
+            Some(provider) => choose_provider(rules, provider, waiting, at),
             None => stay(Reply::NoSuchChoice(Box::new(Reply::ProviderMenu { waiting: waiting.len() }))),
         },
         (Input::Other, State::ChoosingProvider { waiting }) => {
             stay(Reply::NoSuchChoice(Box::new(Reply::ProviderMenu { waiting: waiting.len() })))
         }
         (Input::Number(number), State::ChoosingPlace { provider, waiting }) => match provider.place(number) {
-            Some(place) => choose_place(place, waiting, at),
+            Some(place) => choose_place(rules, place, waiting, at),
             None => stay(no_such_place(*provider, waiting)),
         },
         (Input::Other, State::ChoosingPlace { provider, waiting }) => stay(no_such_place(*provider, waiting)),
@@ -101,12 +102,12 @@ fn of_text(state: &State, written: &Written, at: i64) -> Step {
     }
 }
 
-/// A message with people in it (domain §2.6).
-fn of_data(state: &State, written: &Written, at: i64) -> Step {
+/// A message with people in it (`registration/RULES.md` 8.3).
+fn of_data(rules: &Rulebook, state: &State, written: &Written, at: i64) -> Step {
     let stay = |reply| Step { state: state.clone(), action: Action::Reply(reply) };
     match state {
         State::Ready { place } => {
-            Step { state: state.clone(), action: submit(place, std::slice::from_ref(written), at) }
+            Step { state: state.clone(), action: submit(rules, place, std::slice::from_ref(written), at) }
         }
         State::Idle => ask_provider(vec![written.clone()]),
         State::ChoosingProvider { waiting } => match with_one_more(waiting, written) {
@@ -115,7 +116,7 @@ fn of_data(state: &State, written: &Written, at: i64) -> Step {
         },
         State::ChoosingPlace { provider, waiting } => {
             let Some(more) = with_one_more(waiting, written) else { return stay(Reply::WaitingFull) };
-            match people::read(*provider, more.iter().map(Written::expose), day::of(at)) {
+            match people::read(rules, *provider, more.iter().map(Written::expose), day::of(at)) {
                 Ok(_) => ask_place(*provider, more),
                 Err(why) => stay(Reply::NotRead { provider: *provider, why, waiting: 0 }),
             }
@@ -137,14 +138,16 @@ fn number_of_provider(number: usize) -> Option<Provider> {
 }
 
 /// The provider is known: data that waits must fit its format before the place is asked for.
-fn choose_provider(provider: Provider, waiting: &[Written], at: i64) -> Step {
-    match people::read(provider, waiting.iter().map(Written::expose), day::of(at)) {
-        Ok(_) if provider.places().is_empty() => choose_place(Place { provider, sub: None }, waiting, at),
+fn choose_provider(rules: &Rulebook, provider: Provider, waiting: &[Written], at: i64) -> Step {
+    match people::read(rules, provider, waiting.iter().map(Written::expose), day::of(at)) {
+        Ok(_) if provider.places().is_empty() => {
+            choose_place(rules, Place { provider, sub: None }, waiting, at)
+        }
         Ok(_) => ask_place(provider, waiting.to_vec()),
         Err(why) => {
             // Another provider may fit another format, but never more people.
             let kept = match why {
-                Unreadable::OtherFormat { .. } => waiting.to_vec(),
+                Unreadable::NoBirthDates => waiting.to_vec(),
                 Unreadable::TooManyPeople { .. } => Vec::new(),
             };
             let not_read = Reply::NotRead { provider, why, waiting: kept.len() };
@@ -153,18 +156,18 @@ fn choose_provider(provider: Provider, waiting: &[Written], at: i64) -> Step {
     }
 }
 
-fn choose_place(place: Place, waiting: &[Written], at: i64) -> Step {
+fn choose_place(rules: &Rulebook, place: Place, waiting: &[Written], at: i64) -> Step {
     let action = if waiting.is_empty() {
         Action::Reply(Reply::FormatGuide(place.clone()))
     } else {
-        submit(&place, waiting, at)
+        submit(rules, &place, waiting, at)
     };
     Step { state: State::Ready { place }, action }
 }
 
-fn submit(place: &Place, texts: &[Written], at: i64) -> Action {
+fn submit(rules: &Rulebook, place: &Place, texts: &[Written], at: i64) -> Action {
     let day = day::of(at);
-    match people::read(place.provider, texts.iter().map(Written::expose), day) {
+    match people::read(rules, place.provider, texts.iter().map(Written::expose), day) {
         Ok(people::Reading { entries, remainder }) => {
             Action::Register(Submission { place: place.clone(), day, entries, remainder })
         }
@@ -194,7 +197,7 @@ fn reply(state: State, reply: Reply) -> Step {
     Step { state, action: Action::Reply(reply) }
 }
 
-/// Reads a command (domain §7): upper-case, single spaces, punctuation around it ignored.
+/// Reads a command (`registration/RULES.md` 8.1): upper-case, single spaces, punctuation around it ignored.
 fn input(cleaned: &str) -> Input {
     let upper = text::collapse(cleaned).to_uppercase();
     let words = upper.trim_matches(|c: char| !c.is_alphanumeric());
@@ -219,6 +222,7 @@ fn input(cleaned: &str) -> Input {
 mod tests {
     use super::*;
     use crate::personal::Nik;
+    use crate::registration::rulebook::MOST_PEOPLE;
     use jiff::civil::date;
     use proptest::prelude::*;
 
@@ -227,6 +231,10 @@ mod tests {
     const NOON: i64 = MIDNIGHT + 12 * 3600;
     const ANI: &str = "Ani\nKJP 5049488500000000\n3171010101900000\n3171010101100000";
     const BUDI: &str = "Budi\nLANSIA 5049488600000000\n3171010202900000\n3171010101100000";
+
+    fn step(state: &State, last_message_at: i64, message: &Message) -> Step {
+        super::step(&Rulebook::default(), state, last_message_at, message)
+    }
 
     fn message(at: i64, text: &str) -> Message {
         Message { at, content: Content::Text(text.into()) }
@@ -317,7 +325,7 @@ mod tests {
         let short = format!("{ANI}\nCitra\n5049488500000000");
         let submission = registered(&[&short, BUDI, "3"]);
         assert_eq!(names(&submission), ["Ani", "Budi"]);
-        assert_eq!(submission.remainder.len(), 2);
+        assert_eq!(submission.entries.len(), 3);
     }
 
     #[test]
@@ -332,20 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn waiting_data_in_another_format_is_refused_before_the_place_is_asked() {
+    fn waiting_data_without_birth_dates_is_refused_before_a_place_that_wants_them_is_asked() {
         let refused = talk(&[ANI, "1"]);
-        let why = Unreadable::OtherFormat { lines: 4 };
+        let why = Unreadable::NoBirthDates;
         let not_read = Reply::NotRead { provider: Provider::PasarJaya, why, waiting: 1 };
         assert_eq!(refused.action, Action::Reply(not_read));
         assert_eq!(names(&registered(&[ANI, "1", "3"])), ["Ani"]);
     }
 
     #[test]
-    fn a_five_line_message_at_a_four_line_place_saves_nothing() {
+    fn a_birth_date_that_nobody_asked_for_does_no_harm() {
         let five = format!("{ANI}\n20-01-2015");
-        let why = Unreadable::OtherFormat { lines: 5 };
-        let not_read = Reply::NotRead { provider: Provider::FoodStation, why, waiting: 0 };
-        assert_eq!(replied(&["1", "3", &five]), not_read);
+        let submission = registered(&["1", "3", &five]);
+        assert_eq!(names(&submission), ["Ani"]);
+        assert_eq!(submission.people().next().unwrap().tanggal_lahir, None);
     }
 
     #[test]
@@ -389,8 +397,8 @@ mod tests {
     fn too_much_in_one_message_is_refused_whole() {
         let long = "1".repeat(MAX_TEXT_BYTES + 1);
         assert_eq!(replied(&["1", "3", &long]), Reply::TooLong);
-        let many = format!("{ANI}\n").repeat(people::MAX_PEOPLE + 1);
-        let why = Unreadable::TooManyPeople { people: people::MAX_PEOPLE + 1 };
+        let many = format!("{ANI}\n").repeat(MOST_PEOPLE + 1);
+        let why = Unreadable::TooManyPeople { people: MOST_PEOPLE + 1, most: MOST_PEOPLE };
         let not_read = Reply::NotRead { provider: Provider::FoodStation, why, waiting: 0 };
         assert_eq!(replied(&["1", "3", &many]), not_read);
         assert_eq!(replied(&[&many, "3"]), Reply::Dropped(Box::new(not_read)));
@@ -420,7 +428,7 @@ mod tests {
         assert_eq!(replied(&["Halo!"]), Reply::Menu);
         assert_eq!(replied(&["6"]), Reply::Help);
         assert_eq!(replied(&["terima kasih"]), Reply::Greeting);
-        assert_eq!(replied(&["Ani\n5049488500000000"]), Reply::Incomplete { provider: None });
+        assert_eq!(replied(&["5049488500000000"]), Reply::Incomplete { provider: None });
         let picture = step(&talk(&["1", "1"]).state, NOON, &Message { at: NOON, content: Content::Media });
         let unread = Reply::MediaUnread { provider: Some(Provider::PasarJaya) };
         assert_eq!(picture.action, Action::Reply(unread));
@@ -475,10 +483,10 @@ mod tests {
             prop_assert_eq!(State::restore(&taken.state.to_json()), taken.state.clone());
             prop_assert!(taken.state.waiting().len() <= MAX_WAITING_TEXTS.max(state.waiting().len()));
             match &taken.action {
-                Action::Reply(reply) => prop_assert!(!reply.text().is_empty()),
+                Action::Reply(reply) => prop_assert!(!reply.text(&Rulebook::default()).is_empty()),
                 Action::Register(submission) => {
                     prop_assert_eq!(&taken.state, &State::Ready { place: submission.place.clone() });
-                    prop_assert!(submission.entries.len() <= people::MAX_PEOPLE);
+                    prop_assert!(submission.entries.len() <= MOST_PEOPLE);
                     let niks: Vec<&Nik> = submission.people().map(|person| &person.ktp).collect();
                     prop_assert!((1..niks.len()).all(|at| !niks[..at].contains(&niks[at])));
                 }

@@ -1,12 +1,12 @@
-//! Every Indonesian sentence of the bot (what each reply must convey: domain §7.2).
+//! Every Indonesian sentence that a customer reads.
 //!
 //! Plain WhatsApp text, `*bold*`. A reply shows nothing of other people, and no personal number but
 //! the sender's own; examples write digits as `X`.
 
 use super::{Conclusion, Reason, Refused, Registered, Reply, Saved};
+use crate::personal::Written;
 use crate::registration::fault::{BirthDateFault, Fault, Field, NameFault};
-use crate::registration::people::MAX_PEOPLE;
-use crate::registration::{Clash, ClashField, Place, Provider, Unreadable, birth_date, card, fields};
+use crate::registration::{Clash, ClashField, Place, Provider, Rulebook, Unreadable, Warning, card};
 
 /// Longest reply, in characters: WhatsApp takes far more, nobody reads more.
 pub const REPLY_MAX_CHARS: usize = 4000;
@@ -18,6 +18,8 @@ const REFUSED_MAX_CHARS: usize = 1800;
 const REMAINDER_MAX_CHARS: usize = 300;
 /// Room for people who were registered before: nobody has to act on them.
 const KNOWN_MAX_CHARS: usize = 400;
+/// Room for what registered people should look at.
+const WARNED_MAX_CHARS: usize = 500;
 /// What refused and saved people leave at least to the list of today.
 const TODAY_MIN_CHARS: usize = 500;
 /// Room for the list of today when it is asked for.
@@ -34,32 +36,33 @@ const COMMANDS: &str = "Ketik *DAFTAR* untuk mendaftar, *BANTUAN* untuk bantuan.
 
 impl Reply {
     /// The message to send: never empty, at most [`REPLY_MAX_CHARS`].
-    pub fn text(&self) -> String {
+    pub fn text(&self, rules: &Rulebook) -> String {
         match self {
             Self::Menu => format!("Selamat datang di *Pendaftaran Pangan Bersubsidi*. 🙏\n\n{MENU}"),
             Self::Greeting => {
                 "Maaf, pesan Bapak/Ibu belum kami pahami. Ketik *1* untuk mendaftar atau *MENU* untuk pilihan lain."
                     .to_owned()
             }
-            Self::Help => help(),
+            Self::Help => help(rules),
             Self::ProviderMenu { waiting } => format!("{}{}", not_checked_yet(*waiting), provider_menu()),
             Self::PlaceMenu { provider, waiting } => {
                 format!("{}{}", not_checked_yet(*waiting), place_menu(*provider))
             }
-            Self::NoSuchChoice(menu) => format!("Maaf, pilihan itu tidak ada.\n\n{}", menu.text()),
+            Self::NoSuchChoice(menu) => format!("Maaf, pilihan itu tidak ada.\n\n{}", menu.text(rules)),
             Self::FormatGuide(place) => format!(
                 "Lokasi: *{}*\n\n{}\n\nSilakan kirim datanya. Ketik *1* untuk lokasi lain, *0* untuk batal.",
                 place_name(place),
-                format_guide(place.provider)
+                format_guide(rules, place.provider)
             ),
             Self::NotRead { provider, why, waiting } => not_read(*provider, *why, *waiting),
             Self::Incomplete { provider } => format!(
                 "⚠️ *Data belum lengkap dan belum disimpan.* Kirim semua baris satu orang dalam satu pesan.\n\n{}",
-                format_guide(provider.unwrap_or(Provider::DharmaJaya))
+                format_guide(rules, provider.unwrap_or(Provider::DharmaJaya))
             ),
             Self::TooLong => format!(
                 "⚠️ Pesan terlalu panjang, *tidak ada yang disimpan*. Mohon dibagi menjadi beberapa pesan, \
-                 paling banyak {MAX_PEOPLE} orang sekali kirim."
+                 paling banyak {} orang sekali kirim.",
+                rules.most_people
             ),
             Self::WaitingFull => "⚠️ Lokasi belum dipilih, jadi *pesan terakhir ini tidak disimpan*. Pilih \
                  lokasi dahulu, lalu kirim ulang pesan itu."
@@ -76,11 +79,11 @@ impl Reply {
             ),
             Self::MediaUnread { provider } => format!(
                 "Maaf, gambar dan dokumen tidak dapat kami baca. Mohon ketik datanya sebagai teks.\n\n{}",
-                format_guide(provider.unwrap_or(Provider::DharmaJaya))
+                format_guide(rules, provider.unwrap_or(Provider::DharmaJaya))
             ),
             Self::Dropped(next) => format!(
                 "⚠️ Data yang dikirim sebelumnya *tidak disimpan*. Mohon kirim ulang setelah memilih lokasi.\n\n{}",
-                next.text()
+                next.text(rules)
             ),
             Self::Conclusion(conclusion) => conclusion_text(conclusion),
             Self::Today(rows) => today(rows),
@@ -133,7 +136,7 @@ fn place_menu(provider: Provider) -> String {
 }
 
 /// The lines of one person, with an example that the rules would accept were the `X` digits.
-fn format_guide(provider: Provider) -> String {
+fn format_guide(rules: &Rulebook, provider: Provider) -> String {
     let (order, last) = match provider {
         Provider::PasarJaya => {
             ("nama, nomor kartu, nomor KTP (NIK), nomor KK, tanggal lahir", "\n20-01-2015")
@@ -144,16 +147,17 @@ fn format_guide(provider: Provider) -> String {
     };
     format!(
         "*Format {}*: {} baris per orang, ditulis ke bawah: {order}.\n\nContoh:\n{}{last}\n\nLebih dari satu orang: \
-         beri baris kosong di antaranya, paling banyak {MAX_PEOPLE} orang sekali kirim.",
+         beri baris kosong di antaranya, paling banyak {} orang sekali kirim.",
         provider_name(provider),
         provider.lines_per_person(),
         EXAMPLE,
+        rules.most_people,
     )
 }
 
 const EXAMPLE: &str = "Ani\nKJP 504948XXXXXXXXXX\nKTP 3171XXXXXXXXXXXX\nKK 3173XXXXXXXXXXXX";
 
-fn help() -> String {
+fn help(rules: &Rulebook) -> String {
     format!(
         "*Bantuan*\n\n\
          Cara mendaftar: ketik *DAFTAR*, pilih tempat pengambilan, lalu kirim data sebagai teks.\n\n\
@@ -164,42 +168,36 @@ fn help() -> String {
          keluarga.\n\n\
          Ketik *DAFTAR* untuk mendaftar atau ganti lokasi, *CEK* untuk melihat data, *MENU* untuk pilihan, \
          *BATAL* untuk membatalkan langkah.",
-        format_guide(Provider::DharmaJaya),
+        format_guide(rules, Provider::DharmaJaya),
         provider_name(Provider::PasarJaya),
         card::PREFIX,
-        card::MIN_DIGITS,
-        card::MAX_DIGITS,
+        rules.card_digits.start(),
+        rules.card_digits.end(),
     )
 }
 
 fn not_read(provider: Provider, why: Unreadable, waiting: usize) -> String {
     let name = provider_name(provider);
-    let lines = provider.lines_per_person();
     match why {
-        Unreadable::TooManyPeople { people } => format!(
-            "⚠️ Terlalu banyak orang dalam satu kiriman: {people}, paling banyak {MAX_PEOPLE}. *Pesan ini tidak \
+        Unreadable::TooManyPeople { people, most } => format!(
+            "⚠️ Terlalu banyak orang dalam satu kiriman: {people}, paling banyak {most}. *Pesan ini tidak \
              disimpan*, mohon dibagi menjadi beberapa pesan."
         ),
-        Unreadable::OtherFormat { lines: sent } => {
-            let (looks, repair) = match provider {
-                Provider::PasarJaya => {
-                    ("4 baris per orang, tanpa tanggal lahir", "tambahkan tanggal lahir di baris kelima")
-                }
-                Provider::DharmaJaya | Provider::FoodStation => {
-                    ("5 baris per orang, dengan tanggal lahir", "hapus baris tanggal lahir")
-                }
-            };
+        Unreadable::NoBirthDates => {
             let ways = if waiting == 0 {
-                format!("• {repair} lalu kirim ulang, atau\n• ketik *DAFTAR* untuk memilih lokasi lain.")
+                "• tambahkan tanggal lahir setiap orang lalu kirim ulang, atau\n• ketik *DAFTAR* untuk memilih \
+                 lokasi lain."
+                    .to_owned()
             } else {
                 format!(
-                    "• pilih tempat lain dengan mengetik angkanya, atau\n• ketik *0*, {repair}, lalu kirim ulang.\n\n{}",
+                    "• pilih tempat lain dengan mengetik angkanya, atau\n• ketik *0*, tambahkan tanggal lahir setiap \
+                     orang, lalu kirim ulang.\n\n{}",
                     provider_menu()
                 )
             };
             format!(
-                "⚠️ *Jumlah baris tidak sesuai, belum ada yang disimpan dari pesan ini.*\n\n*{name}* memerlukan {lines} \
-                 baris per orang. Yang dikirim: {sent} baris, tampaknya {looks}.\n\n{ways}"
+                "⚠️ *Tanggal lahir belum ada, belum ada yang disimpan dari pesan ini.*\n\n*{name}* memerlukan tanggal \
+                 lahir setiap orang, misalnya 20-01-2015.\n\n{ways}"
             )
         }
     }
@@ -237,6 +235,11 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
     };
     let refused_list = list(refused.iter().map(refused_lines).collect(), &unexplained, 0, REFUSED_MAX_CHARS);
     let uncounted = |total: usize| move |shown: usize| count_of_rest(total - shown);
+    let warned: Vec<String> = saved
+        .iter()
+        .flat_map(|saved| saved.warnings.iter().map(|warning| warning_line(saved, *warning)))
+        .collect();
+    let warned_list = list(warned.clone(), &uncounted(warned.len()), 0, WARNED_MAX_CHARS);
     let rest = remainder.iter().map(|line| format!("> {}", quoted(line.expose()))).collect();
     let remainder_list = list(rest, &uncounted(remainder.len()), 0, REMAINDER_MAX_CHARS);
     let saved_list =
@@ -248,6 +251,9 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
     if !saved.is_empty() {
         sections.push(format!("*Tersimpan:*\n{saved_list}"));
     }
+    if !warned.is_empty() {
+        sections.push(format!("⚠️ *Tersimpan, tetapi mohon diperiksa lagi:*\n{warned_list}"));
+    }
     if !known.is_empty() {
         sections.push(format!("*Sudah terdaftar sebelumnya:*\n{known_list}"));
     }
@@ -258,9 +264,7 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
         sections.push(format!("Jenis kartu yang berlaku: {CARD_TYPES}."));
     }
     if !remainder.is_empty() {
-        let lines = place.provider.lines_per_person();
-        sections
-            .push(format!("*Baris sisa yang belum lengkap* (satu orang {lines} baris):\n{remainder_list}"));
+        sections.push(format!("*Baris yang belum kami pahami:*\n{remainder_list}"));
     }
     if !today.is_empty() {
         sections.push(format!("*Data Anda hari ini ({}):*\n{today_list}", today.len()));
@@ -291,6 +295,21 @@ fn saved_line(saved: &Saved) -> String {
         line.push_str(&format!(" (jenis kartu disesuaikan otomatis menjadi {kind})"));
     }
     line
+}
+
+/// What to look at, as the end of a sentence about somebody.
+pub fn warning_text(warning: Warning) -> String {
+    match warning {
+        Warning::UnusualNik => {
+            "tanggal lahir di dalam NIK tidak lazim, mungkin ada angka yang keliru".to_owned()
+        }
+        Warning::Underage { age, adult } => format!("menurut NIK berumur {age} tahun, belum {adult} tahun"),
+        Warning::UnknownRegion => "enam angka pertama NIK bukan kode wilayah yang kami kenal".to_owned(),
+    }
+}
+
+fn warning_line(saved: &Saved, warning: Warning) -> String {
+    format!("• {}: {}", quoted(&saved.nama), warning_text(warning))
 }
 
 fn refused_lines(refused: &Refused) -> String {
@@ -333,10 +352,11 @@ fn reason_text(reason: &Reason) -> String {
     }
 }
 
-fn fault_text(fault: &Fault) -> String {
+/// What is wrong, in a sentence.
+pub fn fault_text(fault: &Fault) -> String {
     match fault {
         Fault::Missing(field) => format!("{} kosong.", field_name(*field)),
-        Fault::Length { field, digits } => length_text(*field, *digits),
+        Fault::Length { field, digits, least, most } => length_text(*field, *digits, *least, *most),
         Fault::CardPrefix => format!("Nomor kartu harus diawali {} (semua jenis kartu).", card::PREFIX),
         Fault::CardTypeInvalid { written } => {
             format!("Jenis kartu \"{}\" tidak dikenal.", quoted(written))
@@ -344,7 +364,6 @@ fn fault_text(fault: &Fault) -> String {
         Fault::CardTypeUnknown => {
             "Tulis jenis kartu di sebelah nomornya, misalnya: LANSIA 504948XXXXXXXXXX.".to_owned()
         }
-        Fault::KkBeforeKtp => "Urutan terbalik: baris ketiga nomor KTP, baris keempat nomor KK.".to_owned(),
         Fault::Equal { field, other } => format!(
             "{} sama dengan {}; keduanya harus berbeda.",
             field_name(*field),
@@ -360,8 +379,8 @@ fn fault_text(fault: &Fault) -> String {
         Fault::Name(NameFault::HoldsNumber) => {
             "Baris nama berisi nomor. Tulis nama saja, setiap nomor di barisnya sendiri.".to_owned()
         }
-        Fault::Name(NameFault::TooLong) => {
-            format!("Nama terlalu panjang, paling banyak {} huruf.", fields::NAME_MAX_CHARS)
+        Fault::Name(NameFault::TooLong { most }) => {
+            format!("Nama terlalu panjang, paling banyak {most} huruf.")
         }
         Fault::BirthDate(BirthDateFault::Unreadable) => {
             "Tanggal lahir tidak terbaca. Tulis hari-bulan-tahun, misalnya 20-01-2015.".to_owned()
@@ -372,20 +391,42 @@ fn fault_text(fault: &Fault) -> String {
         Fault::BirthDate(BirthDateFault::Future) => {
             "Tanggal lahir ada di masa depan. Mohon periksa tahunnya.".to_owned()
         }
-        Fault::BirthDate(BirthDateFault::TooEarly) => {
-            format!("Tahun lahir sebelum {}. Mohon periksa tahunnya.", birth_date::EARLIEST_YEAR)
+        Fault::BirthDate(BirthDateFault::TooEarly { earliest }) => {
+            format!("Tahun lahir sebelum {earliest}. Mohon periksa tahunnya.")
         }
+        Fault::NoSuchNik => {
+            "Nomor KTP (NIK) itu bukan nomor yang pernah diterbitkan. Mohon lihat lagi di KTP atau KK."
+                .to_owned()
+        }
+        Fault::Letter { field, letter, place } => format!(
+            "{} berisi huruf \"{letter}\" di urutan ke-{place}; semuanya harus angka.",
+            field_name(*field)
+        ),
+        Fault::Spreadsheet(field) => format!(
+            "{} tersingkat oleh Excel sehingga angkanya hilang. Mohon ketik lagi semua angkanya.",
+            field_name(*field)
+        ),
+        Fault::Unclear { field, readings } => unclear_text(*field, readings),
         Fault::Repeats { field, entry } => {
             format!("{} sama dengan data ke-{} di pesan ini.", field_name(*field), entry + 1)
         }
     }
 }
 
-fn length_text(field: Field, digits: usize) -> String {
-    let (min, max) = match field {
-        Field::NoKjp => (card::MIN_DIGITS, card::MAX_DIGITS),
-        _ => (fields::NIK_DIGITS, fields::NIK_DIGITS),
-    };
+fn unclear_text(field: Field, readings: &[Written]) -> String {
+    let name = field_name(field);
+    let readings: Vec<String> =
+        readings.iter().map(|text| format!("\"{}\"", quoted(text.expose()))).collect();
+    if readings.is_empty() {
+        format!(
+            "{name} dapat dibaca dengan lebih dari satu cara. Mohon kirim ulang orang ini sendiri, satu data per baris."
+        )
+    } else {
+        format!("{name} belum jelas: {}? Mohon kirim ulang yang benar.", readings.join(" atau "))
+    }
+}
+
+fn length_text(field: Field, digits: usize, min: usize, max: usize) -> String {
     let name = field_name(field);
     let wanted = if min == max { format!("{min}") } else { format!("{min}–{max}") };
     if digits < min {
@@ -395,7 +436,7 @@ fn length_text(field: Field, digits: usize) -> String {
     }
 }
 
-/// Only the sender's own earlier registration is named (domain §5, NEW).
+/// Only the sender's own earlier registration is named (`registration/RULES.md` 7.3).
 fn clash_text(clash: &Clash) -> String {
     let what = match clash.field {
         ClashField::Kjp => "Nomor kartu",
@@ -432,11 +473,12 @@ fn today(rows: &[Registered]) -> String {
     )
 }
 
+/// Everything of a row, so that whoever copies it to register again is understood.
 fn full_row(number: usize, row: &Registered) -> String {
     let kind = row.jenis_kartu.as_deref().unwrap_or("Kartu");
     let mut text = format!(
-        "{number}. *{}*\n   {kind} {}\n   KTP {}\n   KK {}",
-        quoted(&row.nama),
+        "{number}. Nama: *{}*\n   {kind} {}\n   KTP {}\n   KK {}",
+        plain(&row.nama),
         row.kjp.expose(),
         row.ktp.expose(),
         row.kk.expose()
@@ -451,12 +493,16 @@ fn full_row(number: usize, row: &Registered) -> String {
 /// A customer's own text inside a reply: one line, bounded, without characters that would turn the
 /// rest of the reply bold.
 fn quoted(text: &str) -> String {
-    let plain = text.replace(['*', '~', '`', '\n'], "");
+    let plain = plain(text);
     if plain.chars().count() <= QUOTE_MAX_CHARS {
         return plain;
     }
     let kept: String = plain.chars().take(QUOTE_MAX_CHARS - 1).collect();
     format!("{kept}…")
+}
+
+fn plain(text: &str) -> String {
+    text.replace(['*', '~', '`', '\n'], "")
 }
 
 /// As many items as fit into `max_chars`, one per line; `rest` says what follows so many of them.
@@ -485,7 +531,7 @@ mod tests {
     use super::*;
     use crate::desk::{Action, Content, Message, State, Submission, conclude, conclude_list, step};
     use crate::personal::{CardNumber, Kk, Nik};
-    use crate::registration::{Outcome, people};
+    use crate::registration::{CardType, Outcome, fields, people};
     use jiff::civil::{Date, date};
     use proptest::prelude::*;
 
@@ -504,21 +550,64 @@ mod tests {
         }
     }
 
+    /// Rows of one provider, with names of which some are words that mean something else.
+    fn rows() -> impl Strategy<Value = Vec<Registered>> {
+        let words = vec![
+            "Ani", "Budi", "Siti", "Nur'aini", "bin", "Hj.", "M.", "S.Pd.", "(Alm)", "Kelas", "Guru",
+            "Jalan", "Kasih", "Amin", "Sehat", "Kartu", "KJP", "Rusun", "Daftar", "Terima", "Anak", "Agung",
+            "Juli", "P", "Nama",
+        ];
+        let name = proptest::collection::vec(proptest::sample::select(words), 1..5)
+            .prop_map(|words| words.join(" "))
+            .prop_filter("a name", |name| {
+                fields::name(name) == *name && fields::check_name(name, 80).is_ok()
+            });
+        let kinds = CardType::ALL.to_vec();
+        let one = (name, proptest::option::of(1..9), 0..1000u32, proptest::sample::select(kinds), 0..4000i32);
+        (proptest::collection::vec(one, 1..6), any::<bool>()).prop_map(|(people, dated)| {
+            let row = |(place, (name, namesake, number, kind, day)): (
+                usize,
+                (String, Option<i32>, u32, CardType, i32),
+            )| {
+                let prefix = if kind == CardType::Kjp { "50494885" } else { "50494886" };
+                Registered {
+                    // No two have the same name, card or NIK.
+                    nama: format!("{name} {}", 10 * place as i32 + namesake.unwrap_or(0)),
+                    kjp: CardNumber::new(format!("{prefix}{number:03}{place}0000")),
+                    jenis_kartu: (!dated).then(|| kind.stored().to_owned()),
+                    ktp: Nik::new(format!("3171010101{number:03}{place}00")),
+                    kk: Kk::new("3171010101100000"),
+                    tanggal_lahir: dated
+                        .then(|| date(2010, 1, 1).checked_add(jiff::Span::new().days(day)).unwrap()),
+                    lokasi: if dated {
+                        "PASARJAYA - Mini DC Kec. Cengkareng"
+                    } else {
+                        "DHARMAJAYA - Duri Kosambi"
+                    }
+                    .into(),
+                }
+            };
+            people.into_iter().enumerate().map(row).collect()
+        })
+    }
+
     fn every_fault() -> Vec<Fault> {
         let fields = [Field::Nama, Field::NoKjp, Field::NoKtp, Field::NoKk, Field::TanggalLahir];
         let mut faults: Vec<Fault> = fields.map(Fault::Missing).into();
         faults.extend(fields.map(|field| Fault::Repeats { field, entry: 28 }));
         faults.extend(fields.map(|other| Fault::Equal { field: Field::NoKk, other }));
         for field in [Field::NoKjp, Field::NoKtp, Field::NoKk] {
-            faults.extend([15, 19].map(|digits| Fault::Length { field, digits }));
+            faults.extend([15, 19].map(|digits| Fault::Length { field, digits, least: 16, most: 18 }));
         }
-        faults.extend([NameFault::HoldsNumber, NameFault::NoLetters, NameFault::TooLong].map(Fault::Name));
+        faults.extend(
+            [NameFault::HoldsNumber, NameFault::NoLetters, NameFault::TooLong { most: 80 }].map(Fault::Name),
+        );
         faults.extend(
             [
                 BirthDateFault::Unreadable,
                 BirthDateFault::NoSuchDay,
                 BirthDateFault::Future,
-                BirthDateFault::TooEarly,
+                BirthDateFault::TooEarly { earliest: 1900 },
             ]
             .map(Fault::BirthDate),
         );
@@ -526,8 +615,14 @@ mod tests {
             Fault::CardPrefix,
             Fault::CardTypeInvalid { written: "x".repeat(5000) },
             Fault::CardTypeUnknown,
-            Fault::KkBeforeKtp,
+            Fault::NoSuchNik,
         ]);
+        for field in [Field::NoKjp, Field::NoKtp, Field::NoKk] {
+            faults.push(Fault::Letter { field, letter: 'O', place: 7 });
+            faults.push(Fault::Spreadsheet(field));
+            faults.push(Fault::Unclear { field, readings: vec!["x".repeat(5000).into(), "y".into()] });
+        }
+        faults.push(Fault::Unclear { field: Field::Nama, readings: Vec::new() });
         faults
     }
 
@@ -549,8 +644,13 @@ mod tests {
                 .map(|number| Saved {
                     nama: one(number).nama,
                     kjp: one(number).kjp,
-                    jenis_kartu: Some(crate::registration::CardType::GuruHonorer),
+                    jenis_kartu: Some(CardType::GuruHonorer),
                     corrected: true,
+                    warnings: vec![
+                        Warning::UnknownRegion,
+                        Warning::UnusualNik,
+                        Warning::Underage { age: 16, adult: 17 },
+                    ],
                 })
                 .collect(),
             refused: (0..refused)
@@ -582,7 +682,7 @@ mod tests {
             replies.push(Reply::ProviderMenu { waiting });
             for provider in Provider::ALL {
                 replies.push(Reply::PlaceMenu { provider, waiting });
-                for why in [Unreadable::OtherFormat { lines: 20 }, Unreadable::TooManyPeople { people: 99 }] {
+                for why in [Unreadable::NoBirthDates, Unreadable::TooManyPeople { people: 99, most: 30 }] {
                     replies.push(Reply::NotRead { provider, why, waiting });
                 }
             }
@@ -620,7 +720,7 @@ mod tests {
     #[test]
     fn every_reply_says_something_and_is_short_enough_to_be_read() {
         for reply in every_reply() {
-            let text = reply.text();
+            let text = reply.text(&Rulebook::default());
             assert!(!text.trim().is_empty());
             let chars = text.chars().count();
             assert!(chars <= REPLY_MAX_CHARS, "{chars} characters:\n{text}");
@@ -631,7 +731,7 @@ mod tests {
     fn no_reply_without_data_shows_a_number_that_could_be_somebodys() {
         for reply in every_reply() {
             if !matches!(reply, Reply::Conclusion(_) | Reply::Today(_) | Reply::Dropped(_)) {
-                assert_eq!(long_numbers(&reply.text()), [""; 0], "{reply:?}");
+                assert_eq!(long_numbers(&reply.text(&Rulebook::default())), [""; 0], "{reply:?}");
             }
         }
     }
@@ -639,9 +739,11 @@ mod tests {
     #[test]
     fn the_example_of_every_guide_would_be_accepted() {
         for provider in Provider::ALL {
-            let guide = format_guide(provider);
+            let guide = format_guide(&Rulebook::default(), provider);
             let example = guide.split("Contoh:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-            let reading = people::read(provider, [example.replace('X', "0").as_str()], TODAY).unwrap();
+            let reading =
+                people::read(&Rulebook::default(), provider, [example.replace('X', "0").as_str()], TODAY)
+                    .unwrap();
             assert!(reading.entries[0].verdict.is_ok(), "{provider:?}: {reading:?}");
             assert!(reading.remainder.is_empty());
         }
@@ -658,8 +760,8 @@ mod tests {
         told.sort();
         told.dedup();
         assert_eq!(told.len(), all);
-        assert!(length_text(Field::NoKjp, 14).contains("kurang 2 angka"));
-        assert!(length_text(Field::NoKtp, 17).contains("kelebihan 1 angka"));
+        assert!(length_text(Field::NoKjp, 14, 16, 18).contains("kurang 2 angka"));
+        assert!(length_text(Field::NoKtp, 17, 16, 16).contains("kelebihan 1 angka"));
     }
 
     #[test]
@@ -676,7 +778,7 @@ mod tests {
             let place = Provider::DharmaJaya.place(1).unwrap();
             let (saved, known, remainder, today) = (vec![], vec![], vec![], vec![]);
             Reply::Conclusion(Conclusion { place, saved, known, refused: refused(own), remainder, today })
-                .text()
+                .text(&Rulebook::default())
         };
         assert!(text(false).contains("admin") && !text(true).contains("admin"));
     }
@@ -687,17 +789,19 @@ mod tests {
             Reply::ProviderMenu { waiting: 1 },
             Reply::PlaceMenu { provider: Provider::DharmaJaya, waiting: 2 },
         ] {
-            assert!(reply.text().contains("belum diperiksa dan belum disimpan"));
+            assert!(reply.text(&Rulebook::default()).contains("belum diperiksa dan belum disimpan"));
         }
     }
 
     #[test]
     fn a_conclusion_counts_what_it_does_not_show() {
-        let text = conclusion(15, 0, 15, 1, 40).text();
+        let text = conclusion(15, 0, 15, 1, 40).text(&Rulebook::default());
         assert!(text.contains("15 tersimpan, 16 belum. Total hari ini: 40."), "{text}");
-        assert_eq!(text.matches("… dan ").count(), 3, "{text}");
-        let whole_success = conclusion(15, 0, 0, 0, 1).text();
-        assert!(!whole_success.contains("… dan "), "{whole_success}");
+        // Of saved, of warnings, of refused people, and of all of today.
+        assert_eq!(text.matches("… dan ").count(), 4, "{text}");
+        let whole_success = conclusion(15, 0, 0, 0, 1).text(&Rulebook::default());
+        // All who were saved, and the one of today.
+        assert_eq!(whole_success.matches("GURU HONORER 504948").count(), 16, "{whole_success}");
         let rest = |shown| format!("after {shown}");
         assert_eq!(bounded(&["a".into(), "b".into(), "c".into()], &rest, 4), "a\nb\nafter 2");
         assert_eq!(bounded(&["a".into(), "b".into()], &rest, 4), "a\nb");
@@ -705,7 +809,7 @@ mod tests {
 
     #[test]
     fn everybody_who_was_not_stored_is_told_at_least_by_number() {
-        let text = conclusion(0, 0, 30, 0, 0).text();
+        let text = conclusion(0, 0, 30, 0, 0).text(&Rulebook::default());
         let (explained, rest) = text.split_once("lagi: data ke-").expect("not all fit");
         let (rest, _) = rest.split_once('\n').expect("more follows");
         let mut told: Vec<usize> =
@@ -716,10 +820,10 @@ mod tests {
 
     #[test]
     fn data_that_is_sent_again_is_known_and_needs_no_repair() {
-        let again = conclusion(0, 1, 0, 0, 1).text();
+        let again = conclusion(0, 1, 0, 0, 1).text(&Rulebook::default());
         assert!(again.contains("sudah terdaftar") && !again.contains("perbaiki"), "{again}");
         assert!(!again.contains("Belum tersimpan"), "{again}");
-        let more = conclusion(1, 1, 0, 0, 2).text();
+        let more = conclusion(1, 1, 0, 0, 2).text(&Rulebook::default());
         assert!(more.contains("berhasil*: 1 orang") && more.contains("Sudah terdaftar sebelumnya"), "{more}");
     }
 
@@ -731,6 +835,22 @@ mod tests {
 
     proptest! {
         #[test]
+        fn the_list_of_today_is_read_back_as_what_it_lists(rows in rows()) {
+            let text = Reply::Today(rows.clone()).text(&Rulebook::default());
+            let provider = if rows[0].jenis_kartu.is_none() { Provider::PasarJaya } else { Provider::DharmaJaya };
+            let reading = people::read(&Rulebook::default(), provider, [text.as_str()], TODAY).unwrap();
+            prop_assert!(reading.remainder.is_empty(), "{text}");
+            prop_assert_eq!(reading.entries.len(), rows.len(), "{}", text);
+            for (entry, row) in reading.entries.iter().zip(&rows) {
+                let person = entry.verdict.as_ref().map_err(|faults| TestCaseError::fail(format!("{faults:?}\n{text}")))?;
+                prop_assert_eq!(&person.nama, &row.nama);
+                prop_assert_eq!((&person.kjp, &person.ktp, &person.kk), (&row.kjp, &row.ktp, &row.kk));
+                prop_assert_eq!(person.tanggal_lahir, row.tanggal_lahir);
+                prop_assert_eq!(person.jenis_kartu.map(|(kind, _)| kind.stored()), row.jenis_kartu.as_deref());
+            }
+        }
+
+        #[test]
         fn replies_hold_only_numbers_of_the_sender(
             written in "([ -~]{0,20}\n){0,8}|([0-9]{14,19}\n){4,40}",
             place in any::<bool>(),
@@ -738,7 +858,7 @@ mod tests {
         ) {
             let state = if place { State::Ready { place: Provider::DharmaJaya.place(1).unwrap() } } else { State::Idle };
             let message = Message { at: 1_795_496_400, content: Content::Text(written.as_str().into()) };
-            let reply = match step(&state, message.at, &message).action {
+            let reply = match step(&Rulebook::default(), &state, message.at, &message).action {
                 Action::Reply(reply) => reply,
                 Action::Ignore => return Ok(()),
                 Action::ListToday { .. } => conclude_list(Vec::new()),
@@ -747,7 +867,7 @@ mod tests {
                     conclude(&submission, &vec![clash; submission.people().count()], &[])
                 }
             };
-            let text = reply.text();
+            let text = reply.text(&Rulebook::default());
             prop_assert!(!text.is_empty() && text.chars().count() <= REPLY_MAX_CHARS);
             for number in long_numbers(&text) {
                 prop_assert!(written.contains(number));
@@ -758,9 +878,10 @@ mod tests {
     #[test]
     fn the_reply_to_a_whole_success_shows_people_total_and_what_to_do_next() {
         let place = Provider::DharmaJaya.place(4).unwrap();
-        let people::Reading { entries, remainder } = people::read(place.provider, [ANI], TODAY).unwrap();
+        let people::Reading { entries, remainder } =
+            people::read(&Rulebook::default(), place.provider, [ANI], TODAY).unwrap();
         let submission = Submission { place, day: TODAY, entries, remainder };
-        let text = conclude(&submission, &[Outcome::Stored], &[row(1), row(2)]).text();
+        let text = conclude(&submission, &[Outcome::Stored], &[row(1), row(2)]).text(&Rulebook::default());
         for part in ["berhasil", "1 orang", "Cakung", "Ani", "KJP 5049488500000000", "hari ini (2)", "*2*"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

@@ -1,5 +1,5 @@
 //! Registered people. At most one per day and card, per day and NIK, and per day, sender and
-//! name (domain §5, §9): SQLite's constraints decide, so no race between check and insert exists.
+//! name (`registration/RULES.md` 7.3): SQLite's constraints decide, so no race between check and insert exists.
 
 use std::fmt;
 use std::str::FromStr;
@@ -140,7 +140,7 @@ pub struct NewRegistration<'a> {
     pub message_id: &'a str,
     /// Place of the person in the message, from 0.
     pub index: u32,
-    /// Registration day (domain §4).
+    /// Registration day (`registration/RULES.md` 7.1).
     pub day: Date,
     /// Time of the WhatsApp message in seconds since 1970 UTC.
     pub received_at: i64,
@@ -514,7 +514,7 @@ mod tests {
             .prop_map(|(sender, nama, card, nik, day, pause)| Attempt { sender, nama, card, nik, day, pause })
     }
 
-    /// The rule of domain §5 in its plainest form, over a list.
+    /// The rule 7.3 of `registration/RULES.md` in its plainest form, over a list.
     fn model(kept: &[Attempt], new: &Attempt) -> Outcome {
         let same_day = || kept.iter().filter(|old| old.day == new.day);
         let found = same_day()

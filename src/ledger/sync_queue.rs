@@ -44,7 +44,7 @@ pub enum RowVerdict {
     Rejected { code: String, message: String },
 }
 
-/// A pending registration, complete, as the table `data_harian` wants it (domain §9).
+/// A pending registration, complete, as the table `data_harian` wants it (`registration/RULES.md` 9.1).
 #[derive(Clone, PartialEq, Eq)]
 pub struct QueuedRow {
     pub row_key: RowKey,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::personal::mask;
 
-/// Longer numbers are masked. Indonesian phone numbers have at least ten digits (domain §1).
+/// Longer numbers are masked. Indonesian phone numbers have at least ten digits (`registration/RULES.md` 1.5).
 const LONGEST_HARMLESS: usize = 9;
 
 /// Digits that each part of a number has at least when people write it in parts: `0812-3456-7890`,

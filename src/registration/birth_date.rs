@@ -1,11 +1,8 @@
-//! Birth dates as people write them (domain §2.5).
+//! Birth dates as people write them (RULES.md 5.4).
 
 use jiff::civil::Date;
 
 use super::fault::{BirthDateFault, Fault, Field};
-
-/// Nobody who fetches food was born earlier.
-pub const EARLIEST_YEAR: i16 = 1900;
 
 /// Words that may stand between or after the parts of a date.
 const LABELS: [&str; 8] = ["TGL", "TANGGAL", "LAHIR", "LHR", "THN", "TAHUN", "DATE", "BIRTH"];
@@ -13,16 +10,16 @@ const LABELS: [&str; 8] = ["TGL", "TANGGAL", "LAHIR", "LHR", "THN", "TAHUN", "DA
 /// Month names, Indonesian and English, full and short.
 const MONTHS: [&[&str]; 12] = [
     &["JAN", "JANUARI", "JANUARY"],
-    &["FEB", "FEBRUARI", "FEBRUARY", "PEB"],
-    &["MAR", "MARET", "MARCH"],
+    &["FEB", "FEBRUARI", "FEBRUARY", "PEB", "PEBRUARI", "PEBUARI", "FEBUARI"],
+    &["MAR", "MARET", "MARCH", "MRT"],
     &["APR", "APRIL"],
     &["MEI", "MAY"],
     &["JUN", "JUNI", "JUNE"],
     &["JUL", "JULI", "JULY"],
-    &["AGU", "AGT", "AGUSTUS", "AUG", "AUGUST"],
+    &["AGU", "AGS", "AGT", "AGUST", "AGUSTUS", "AUG", "AUGUST"],
     &["SEP", "SEPT", "SEPTEMBER"],
     &["OKT", "OKTOBER", "OCT", "OCTOBER"],
-    &["NOV", "NOVEMBER", "NOP"],
+    &["NOV", "NOVEMBER", "NOP", "NOPEMBER"],
     &["DES", "DESEMBER", "DEC", "DECEMBER"],
 ];
 
@@ -39,18 +36,23 @@ enum Part<'a> {
     Month(&'static str),
 }
 
-/// The birth date on a line, judged on `today`.
+/// The birth date on a line, judged on `today`; `earliest` is the first year that is possible.
 ///
 /// Accepted: day, month (number or name), year in any separation; `YYYY-MM-DD`; `DDMMYYYY`;
 /// `DDMMYY`. Words before the first number (a label, the birth place) are skipped. A two-digit
 /// year is the latest one that does not lie in the future.
-pub fn parse(line: &str, today: Date) -> Result<Date, Fault> {
+pub fn parse(line: &str, earliest: i16, today: Date) -> Result<Date, Fault> {
     if !line.contains(|c: char| c.is_ascii_digit()) {
         return Err(Fault::Missing(Field::TanggalLahir));
     }
     let digits: String = line.chars().filter(char::is_ascii_digit).collect();
     let written = read(line, &digits).ok_or(Fault::BirthDate(BirthDateFault::Unreadable))?;
-    in_calendar(&written, today).map_err(Fault::BirthDate)
+    in_calendar(&written, earliest, today).map_err(Fault::BirthDate)
+}
+
+/// Is this word, in lower case, the name of a month?
+pub fn is_month(word: &str) -> bool {
+    month(&word.to_ascii_uppercase()).is_some()
 }
 
 /// Has the line the shape of a birth date, be the day real or not?
@@ -108,7 +110,7 @@ fn month(word: &str) -> Option<&'static str> {
     MONTHS.iter().position(|names| names.contains(&word)).map(|place| NUMBERS[place])
 }
 
-fn in_calendar(written: &Written<'_>, today: Date) -> Result<Date, BirthDateFault> {
+fn in_calendar(written: &Written<'_>, earliest: i16, today: Date) -> Result<Date, BirthDateFault> {
     let number = |digits: &str| digits.parse::<i16>().map_err(|_| BirthDateFault::Unreadable);
     let (day, month, year) = (number(written.day)?, number(written.month)?, number(written.year)?);
     let date = |year: i16| {
@@ -120,13 +122,14 @@ fn in_calendar(written: &Written<'_>, today: Date) -> Result<Date, BirthDateFaul
     };
     if written.year.len() == 2 {
         return match date(2000 + year)? {
-            born if born <= today => Ok(born),
+            born if born < today => Ok(born),
             _ => date(1900 + year),
         };
     }
     match date(year)? {
-        born if born > today => Err(BirthDateFault::Future),
-        born if born.year() < EARLIEST_YEAR => Err(BirthDateFault::TooEarly),
+        // Nobody fetches food on the day of their birth: that is the day of the message.
+        born if born >= today => Err(BirthDateFault::Future),
+        born if born.year() < earliest => Err(BirthDateFault::TooEarly { earliest }),
         born => Ok(born),
     }
 }
@@ -140,7 +143,7 @@ mod tests {
     const TODAY: Date = date(2026, 11, 24);
 
     fn fault(line: &str) -> Result<Date, BirthDateFault> {
-        parse(line, TODAY).map_err(|fault| match fault {
+        parse(line, 1900, TODAY).map_err(|fault| match fault {
             Fault::BirthDate(fault) => fault,
             other => panic!("{line}: {other:?}"),
         })
@@ -169,10 +172,10 @@ mod tests {
             "Jakarta, 20 Jan 2015",
             "20 jan thn 2015",
         ] {
-            assert_eq!(parse(line, TODAY), Ok(date(2015, 1, 20)), "{line}");
+            assert_eq!(parse(line, 1900, TODAY), Ok(date(2015, 1, 20)), "{line}");
         }
-        assert_eq!(parse("3 Agustus 2012", TODAY), Ok(date(2012, 8, 3)));
-        assert_eq!(parse("3 Peb 2012", TODAY), Ok(date(2012, 2, 3)));
+        assert_eq!(parse("3 Agustus 2012", 1900, TODAY), Ok(date(2012, 8, 3)));
+        assert_eq!(parse("3 Peb 2012", 1900, TODAY), Ok(date(2012, 2, 3)));
     }
 
     #[test]
@@ -185,11 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn a_date_after_today_or_before_1900_is_refused() {
-        assert_eq!(fault("24-11-2026"), Ok(TODAY));
+    fn a_date_that_is_not_before_today_or_before_1900_is_refused() {
+        assert_eq!(fault("23-11-2026"), Ok(date(2026, 11, 23)));
+        assert_eq!(fault("24-11-2026"), Err(BirthDateFault::Future));
         assert_eq!(fault("25-11-2026"), Err(BirthDateFault::Future));
         assert_eq!(fault("1-1-2101"), Err(BirthDateFault::Future));
-        assert_eq!(fault("31-12-1899"), Err(BirthDateFault::TooEarly));
+        assert_eq!(fault("31-12-1899"), Err(BirthDateFault::TooEarly { earliest: 1900 }));
     }
 
     #[test]
@@ -204,7 +208,7 @@ mod tests {
         assert_eq!(fault("10 Xxx 1012"), Err(BirthDateFault::Unreadable));
         assert_eq!(fault("Ani 2"), Err(BirthDateFault::Unreadable));
         assert_eq!(fault("20-01"), Err(BirthDateFault::Unreadable));
-        assert_eq!(parse("Tgl lahir:", TODAY), Err(Fault::Missing(Field::TanggalLahir)));
+        assert_eq!(parse("Tgl lahir:", 1900, TODAY), Err(Fault::Missing(Field::TanggalLahir)));
     }
 
     #[test]
@@ -216,8 +220,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_is_a_past_date_or_a_fault(line in ".{0,40}|[0-9 /jan-]{0,12}") {
-            if let Ok(date) = parse(&line, TODAY) {
-                prop_assert!(date <= TODAY && date.year() >= EARLIEST_YEAR);
+            if let Ok(date) = parse(&line, 1900, TODAY) {
+                prop_assert!(date < TODAY && date.year() >= 1900);
                 prop_assert!(looks_like(&line));
             }
         }
@@ -232,7 +236,7 @@ mod tests {
                 2 => format!("{day} {} {year}", MONTHS[month - 1][0]),
                 _ => format!("{year}-{month:02}-{day:02}"),
             };
-            prop_assert_eq!(parse(&line, TODAY), Ok(born), "{}", line);
+            prop_assert_eq!(parse(&line, 1900, TODAY), Ok(born), "{}", line);
         }
     }
 }

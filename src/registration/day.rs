@@ -1,4 +1,4 @@
-//! The registration day: the calendar date in Jakarta of the WhatsApp message (domain §4).
+//! The registration day: the calendar date in Jakarta of the WhatsApp message (RULES.md 7.1).
 
 use jiff::Timestamp;
 use jiff::civil::Date;

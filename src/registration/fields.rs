@@ -1,27 +1,39 @@
-//! Name, NIK and KK out of their lines (domain §2.4). The lines are cleaned already.
+//! Names, and what NIK and KK must be (RULES.md 5.1, 5.3). The texts are cleaned already.
 
 use super::fault::{Fault, Field, NameFault};
 use super::text;
+use unicode_normalization::char::is_combining_mark;
 
 /// Digits of a NIK and of a KK.
 pub const NIK_DIGITS: usize = 16;
-/// Longest name kept, in characters: longer than any on an identity card, short enough for a reply.
-pub const NAME_MAX_CHARS: usize = 80;
 /// Most digits in a name: people tell namesakes apart by a number ("Ani 2"); a longer one belongs
 /// on another line.
 pub const NAME_MAX_DIGITS: usize = 5;
 
-/// Words beside a name that do not belong to it, longest phrases first.
-const NOT_NAME: [&str; 7] =
-    ["kecamatan cengkareng", "mini dc cengkareng", "rusun pesakih", "rusunpesakih", "kedoya", "nama", "nm"];
+/// The name in a piece of text, as written: digits, brackets, apostrophes and case stay; marks, bullets and pictures
+/// go.
+pub fn name(text: &str) -> String {
+    let kept = |c: char| {
+        c.is_alphanumeric()
+            || is_combining_mark(c)
+            || matches!(c, '.' | '\'' | '’' | '‘' | '-' | '(' | ')' | '[' | ']' | '&')
+    };
+    let plain = text::collapse(&text.replace(|c: char| !kept(c), " "));
+    let name = without_ordinal(&plain).trim_start_matches(['.', '-', ')', ']', '&', ' ']);
+    let name = name.trim_end_matches(['-', '(', '[', '&', ' ', '\'']);
+    without_lone_brackets(name).to_owned()
+}
 
-/// The name on a line, as written: digits, brackets and case stay.
-pub fn name(line: &str) -> String {
-    let mut name = text::collapse(&line.replace(['=', ':', ';', ','], " "));
-    for phrase in NOT_NAME {
-        name = text::replace_phrase(&name, phrase, " ");
+/// Brackets that have lost the other one.
+fn without_lone_brackets(name: &str) -> &str {
+    let count = |mark: char| name.matches(mark).count();
+    let mut name = name;
+    if count('(') < count(')') {
+        name = name.strip_suffix(')').unwrap_or(name);
+    } else if count('(') > count(')') {
+        name = name.strip_prefix('(').unwrap_or(name);
     }
-    without_ordinal(&text::collapse(&name)).to_owned()
+    name.trim()
 }
 
 /// What "same name" compares: lower-case `a-z`, `0-9` and single spaces.
@@ -30,8 +42,8 @@ pub fn canonical_name(name: &str) -> String {
     text::collapse(&lower.replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit(), " "))
 }
 
-/// Is this extracted name fit to be kept?
-pub fn check_name(name: &str) -> Result<(), Fault> {
+/// Is this extracted name fit to be kept, and has it no more than so many characters?
+pub fn check_name(name: &str, most: usize) -> Result<(), Fault> {
     if name.is_empty() {
         return Err(Fault::Missing(Field::Nama));
     }
@@ -41,22 +53,10 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
     if !canonical_name(name).contains(|c: char| c.is_ascii_lowercase()) {
         return Err(Fault::Name(NameFault::NoLetters));
     }
-    if name.chars().count() > NAME_MAX_CHARS {
-        return Err(Fault::Name(NameFault::TooLong));
+    if name.chars().count() > most {
+        return Err(Fault::Name(NameFault::TooLong { most }));
     }
     Ok(())
-}
-
-/// All digits of a line, joined, without a list number in front. Where it is unclear whether the
-/// first digits are one, they are taken for one: a refused number is sent again, a wrong one is not
-/// noticed.
-pub fn digits(line: &str) -> String {
-    let line = without_ordinal(line);
-    let numbers = line.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let rest = numbers.trim_start_matches(|c: char| c.is_ascii_digit());
-    let of = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
-    let others = of(rest);
-    if numbers.len() - rest.len() <= 2 && others.len() >= NIK_DIGITS - 1 { others } else { of(line) }
 }
 
 /// A NIK or KK must have exactly [`NIK_DIGITS`].
@@ -64,7 +64,7 @@ pub fn check_sixteen(field: Field, digits: &str) -> Result<(), Fault> {
     match digits.len() {
         NIK_DIGITS => Ok(()),
         0 => Err(Fault::Missing(field)),
-        length => Err(Fault::Length { field, digits: length }),
+        length => Err(Fault::Length { field, digits: length, least: NIK_DIGITS, most: NIK_DIGITS }),
     }
 }
 
@@ -87,26 +87,24 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_name_loses_its_label_and_the_place_but_not_its_digits_or_brackets() {
-        assert_eq!(name("Nama: Ani (2)"), "Ani (2)");
-        assert_eq!(name("nm=Ani"), "Ani");
+    fn a_name_loses_marks_and_pictures_but_not_its_digits_or_brackets() {
+        assert_eq!(name("Ani (2)"), "Ani (2)");
+        assert_eq!(name("*Ani* 🙏"), "Ani");
+        assert_eq!(name("• _Ani_ ~"), "Ani");
         assert_eq!(name("Ani Purnama, Hj."), "Ani Purnama Hj.");
-        assert_eq!(name("Ani Mini  DC Cengkareng"), "Ani");
-        assert_eq!(name("ANI rusun pesakih"), "ANI");
-        assert_eq!(name("nama :"), "");
+        assert_eq!(name("Siti Nama'ah"), "Siti Nama'ah");
+        assert_eq!(name("R.A. Dewi-Sri"), "R.A. Dewi-Sri");
+        assert_eq!(name("(Ani"), "Ani");
+        assert_eq!(name(":"), "");
     }
 
     #[test]
-    fn a_list_number_is_not_part_of_a_name_or_number() {
+    fn a_list_number_is_not_part_of_a_name() {
         assert_eq!(name("1 Ani"), "Ani");
         assert_eq!(name("1.Ani"), "Ani");
         assert_eq!(name("12) Ani"), "Ani");
         assert_eq!(name("Ani 2"), "Ani 2");
         assert_eq!(name("123 Ani"), "123 Ani");
-        assert_eq!(digits("3. NIK 3171010101900000"), "3171010101900000");
-        assert_eq!(digits("31 71010101900000"), "3171010101900000");
-        assert_eq!(digits("3 3171010101900000"), "3171010101900000");
-        assert_eq!(digits("3. NIK 4: 317101010190000"), "317101010190000", "and not another NIK");
     }
 
     #[test]
@@ -117,12 +115,12 @@ mod tests {
 
     #[test]
     fn a_number_on_the_name_line_is_not_taken_for_a_name() {
-        assert_eq!(check_name("3171010101900000"), Err(Fault::Name(NameFault::HoldsNumber)));
-        assert_eq!(check_name("Ani 3171010101900000"), Err(Fault::Name(NameFault::HoldsNumber)));
-        assert_eq!(check_name("123"), Err(Fault::Name(NameFault::NoLetters)));
-        assert_eq!(check_name(""), Err(Fault::Missing(Field::Nama)));
-        assert_eq!(check_name(&"a".repeat(81)), Err(Fault::Name(NameFault::TooLong)));
-        assert_eq!(check_name("Ani 2"), Ok(()));
+        assert_eq!(check_name("3171010101900000", 80), Err(Fault::Name(NameFault::HoldsNumber)));
+        assert_eq!(check_name("Ani 3171010101900000", 80), Err(Fault::Name(NameFault::HoldsNumber)));
+        assert_eq!(check_name("123", 80), Err(Fault::Name(NameFault::NoLetters)));
+        assert_eq!(check_name("", 80), Err(Fault::Missing(Field::Nama)));
+        assert_eq!(check_name(&"a".repeat(81), 80), Err(Fault::Name(NameFault::TooLong { most: 80 })));
+        assert_eq!(check_name("Ani 2", 80), Ok(()));
     }
 
     proptest! {
@@ -131,8 +129,7 @@ mod tests {
             let name = name(&line);
             let canonical = canonical_name(&name);
             prop_assert_eq!(canonical_name(&canonical), canonical);
-            prop_assert!(digits(&line).bytes().all(|digit| digit.is_ascii_digit()));
-            let _ = check_name(&name);
+            let _ = check_name(&name, 80);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where food is handed out (domain §10).
+//! Where food is handed out (RULES.md §10).
 
 use super::person::{Place, Provider};
 

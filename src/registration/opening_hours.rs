@@ -1,5 +1,4 @@
-//! When registration is open: from 06:05 to midnight in Jakarta (domain §4, the default closing window
-//! 00:00–06:05). The time is an argument; it must come from WhatsApp, never from the box's clock.
+//! When registration is open: from 06:05 to midnight in Jakarta (RULES.md 7.2). The time is an argument; it must come from WhatsApp, never from the box's clock.
 
 use std::time::Duration;
 

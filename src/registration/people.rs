@@ -1,199 +1,273 @@
-//! The people of a message: grouping of lines (domain §2.1) and a verdict per person (§3).
+//! The people of a message and a verdict for each (RULES.md §5).
+
+use std::collections::HashMap;
 
 use jiff::civil::Date;
 
-use super::fault::{Fault, Field};
-use super::person::{Person, Provider};
-use super::{birth_date, card, fields, text};
+use super::fault::{Fault, Field, Warning};
+use super::person::{CardType, CardTypeSource, Person, Provider};
+use super::reading::{self, Draft, Form, Number};
+use super::rulebook::Rulebook;
+use super::{birth_date, card, fields, nik, text};
 use crate::personal::{CardNumber, Kk, Nik, Written};
-
-/// Most people that one submission may hold: with every verdict explained, the answer still fits
-/// one readable WhatsApp message.
-pub const MAX_PEOPLE: usize = 30;
-/// Fewest lines of a message that holds a whole person at some provider.
-pub const MIN_DATA_LINES: usize = 4;
-/// A line with this many digits holds a card, NIK or KK, perhaps a broken one.
-const NUMBER_LINE_DIGITS: usize = 10;
 
 /// One person of a message, in the message's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name as far as it could be read, to tell the sender whom a verdict is about; may be
-    /// empty, or anything else that stood on the name's line.
+    /// The name as far as it could be read, to tell the sender whom a verdict is about; may be empty.
     pub nama: Written,
+    /// What else was read, right or wrong.
+    pub read: Read,
     /// The person, or every reason why there is none (at least one).
     pub verdict: Result<Person, Vec<Fault>>,
+    /// What the sender should look at. Of a person without a fault.
+    pub warnings: Vec<Warning>,
+}
+
+/// Numbers and date of a person as they were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    pub kjp: Option<Written>,
+    pub ktp: Option<Written>,
+    pub kk: Option<Written>,
+    pub tanggal_lahir: Option<Date>,
+    pub jenis_kartu: Option<CardType>,
 }
 
 /// A message read as registrations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     pub entries: Vec<Entry>,
-    /// Lines after the last complete person.
+    /// Lines that belong to nobody and are no chat.
     pub remainder: Vec<Written>,
 }
 
-/// Why a message cannot be read person by person; nothing of it is used.
+/// Why nothing of a message is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Written in the format of another provider: four lines per person instead of five, or five
-    /// instead of four.
-    OtherFormat { lines: usize },
-    /// More than [`MAX_PEOPLE`].
-    TooManyPeople { people: usize },
+    /// Pasarjaya wants birth dates, and the message has none.
+    NoBirthDates,
+    /// More than the rulebook allows.
+    TooManyPeople { people: usize, most: usize },
 }
 
-/// Has a message with these lines the size of a registration and a number in it?
-///
-/// The old rules counted lines only and so took every longer chat message for data.
-pub fn looks_like_data(lines: &[&str]) -> bool {
-    lines.len() >= MIN_DATA_LINES && holds_number(lines)
+/// What a text is, before anybody knows for which provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// Somebody is in it: at least two things that belong together, one of them a number.
+    Data,
+    /// A number, and nothing that it belongs to.
+    Number,
+    Chat,
 }
 
-/// Does a message too short for a whole person nevertheless hold a number of one?
-pub fn looks_incomplete(lines: &[&str]) -> bool {
-    lines.len() < MIN_DATA_LINES && holds_number(lines)
+/// Tells data from chat.
+pub fn nature(cleaned: &str) -> Nature {
+    let (drafts, _) = reading::drafts(Provider::DharmaJaya, cleaned);
+    let parts = |draft: &Draft<'_>| {
+        usize::from(draft.name.is_some()) + usize::from(draft.card.is_some()) + draft.sixteens.len()
+    };
+    match drafts.iter().map(parts).max() {
+        None => Nature::Chat,
+        Some(0 | 1) => Nature::Number,
+        Some(_) => Nature::Data,
+    }
 }
 
-fn holds_number(lines: &[&str]) -> bool {
-    let digits = |line: &str| line.chars().filter(char::is_ascii_digit).count();
-    lines.iter().any(|line| digits(line) >= NUMBER_LINE_DIGITS)
-}
-
-/// Reads the registrations for one provider out of texts sent one after another; each text is
-/// grouped on its own, so that a missing line never shifts the people of the next text.
+/// Reads the registrations for one provider out of texts sent one after another; each text is read on its own.
 ///
 /// `today` is the WIB date of the message; birth dates may not lie after it.
+///
+/// # Errors
+/// Nothing of the message can be used.
 pub fn read<'a>(
+    rules: &Rulebook,
     provider: Provider,
     texts: impl IntoIterator<Item = &'a str>,
     today: Date,
 ) -> Result<Reading, Unreadable> {
-    let mut reading = Reading::default();
-    let size = provider.lines_per_person();
-    for raw in texts {
-        let cleaned = text::clean(raw);
-        let lines = text::lines(&cleaned);
-        if has_other_format(provider, &lines) {
-            return Err(Unreadable::OtherFormat { lines: lines.len() });
-        }
-        let people = reading.entries.len() + lines.len() / size;
-        if people > MAX_PEOPLE {
-            return Err(Unreadable::TooManyPeople { people });
-        }
-        let chunks = lines.chunks_exact(size);
-        reading.remainder.extend(chunks.remainder().iter().map(|line| Written::from(*line)));
-        reading.entries.extend(chunks.map(|chunk| entry(provider, chunk, today)));
+    let reading = read_all(rules, provider, texts, today);
+    let (people, most) = (reading.entries.len(), rules.most_people);
+    if people > most {
+        return Err(Unreadable::TooManyPeople { people, most });
     }
-    refuse_repetitions(&mut reading.entries);
+    let nothing_else = |entry: &Entry| entry.verdict == Err(vec![Fault::Missing(Field::TanggalLahir)]);
+    if people > 0 && reading.entries.iter().all(nothing_else) {
+        return Err(Unreadable::NoBirthDates);
+    }
     Ok(reading)
 }
 
-/// The line count fits the other format, and so do the lines where that format has, or lacks,
-/// a birth date.
-fn has_other_format(provider: Provider, lines: &[&str]) -> bool {
-    if lines.is_empty() {
-        return false;
+/// The same, however many people there are and whatever is wrong with all of them.
+pub fn read_all<'a>(
+    rules: &Rulebook,
+    provider: Provider,
+    texts: impl IntoIterator<Item = &'a str>,
+    today: Date,
+) -> Reading {
+    let mut reading = Reading::default();
+    for raw in texts {
+        let cleaned = text::clean(raw);
+        let (drafts, remainder) = reading::drafts(provider, &cleaned);
+        reading.remainder.extend(remainder.into_iter().map(Written::from));
+        reading.entries.extend(drafts.iter().map(|draft| entry(rules, provider, draft, today)));
     }
-    let mut fifth_lines = lines.iter().skip(4).step_by(5);
-    match provider {
-        Provider::PasarJaya => {
-            lines.len().is_multiple_of(4) && !fifth_lines.any(|line| birth_date::looks_like(line))
-        }
-        Provider::DharmaJaya | Provider::FoodStation => {
-            lines.len().is_multiple_of(5) && fifth_lines.all(|line| birth_date::looks_like(line))
-        }
+    if reading.entries.len() > 1 {
+        refuse_repetitions(&mut reading.entries);
     }
+    reading
 }
 
-/// Judges the lines of one person: `lines` holds exactly as many as the provider asks for.
-fn entry(provider: Provider, lines: &[&str], today: Date) -> Entry {
+fn entry(rules: &Rulebook, provider: Provider, draft: &Draft<'_>, today: Date) -> Entry {
     let mut faults = Vec::new();
-    let nama = fields::name(lines[0]);
-    faults.extend(fields::check_name(&nama).err());
+    let nama = draft.name.map(|name| fields::name(name.text)).unwrap_or_default();
+    match draft.other_name {
+        Some(other) => faults.push(unclear(Field::Nama, &[other, &nama])),
+        None if draft.trailing_name => faults.push(unclear(Field::Nama, &[&nama])),
+        None => faults.extend(fields::check_name(&nama, rules.name_characters).err()),
+    }
 
-    let card = card::number(lines[1]);
     let mut jenis_kartu = None;
-    match card::check_number(&card) {
+    let card = draft.card.as_ref();
+    match check_card(rules, card) {
         Err(fault) => faults.push(fault),
-        Ok(()) if provider == Provider::PasarJaya => {}
-        Ok(()) => match card::card_type(lines[1], &card) {
-            Ok(decided) => jenis_kartu = Some(decided),
-            Err(fault) => faults.push(fault),
+        Ok(_) if provider == Provider::PasarJaya => {}
+        Ok(number) => match (rules.kind(number, card.and_then(|card| card.kind)), draft.beside_card) {
+            (None, Some(words)) => faults.push(Fault::CardTypeInvalid { written: fields::name(words) }),
+            (None, None) => faults.push(Fault::CardTypeUnknown),
+            (Some(decided), _) => jenis_kartu = Some(decided),
         },
     }
-
-    let (nik, kk) = (fields::digits(lines[2]), fields::digits(lines[3]));
-    faults.extend(fields::check_sixteen(Field::NoKtp, &nik).err());
-    faults.extend(fields::check_sixteen(Field::NoKk, &kk).err());
-    if provider != Provider::PasarJaya && is_kk_line(lines[2]) && is_ktp_line(lines[3]) {
-        faults.push(Fault::KkBeforeKtp);
+    // Whose name is it?
+    if let Some(words) = draft.beside_card
+        && !faults.iter().any(|fault| matches!(fault, Fault::CardTypeInvalid { .. }))
+    {
+        faults.push(unclear(Field::Nama, &[&nama, words]));
     }
+
+    let (nik, kk) = draft.nik_and_kk();
+    faults.extend(check_sixteen(Field::NoKtp, nik).err());
+    faults.extend(check_sixteen(Field::NoKk, kk).err());
+    let digits = |number: Option<&Number<'_>>| number.map(|number| number.digits.clone()).unwrap_or_default();
+    let (card_digits, nik_digits, kk_digits) = (digits(card), digits(nik), digits(kk));
     let same = [
-        (Field::NoKtp, &nik, Field::NoKjp, &card),
-        (Field::NoKk, &kk, Field::NoKjp, &card),
-        (Field::NoKk, &kk, Field::NoKtp, &nik),
+        (Field::NoKtp, &nik_digits, Field::NoKjp, &card_digits),
+        (Field::NoKk, &kk_digits, Field::NoKjp, &card_digits),
+        (Field::NoKk, &kk_digits, Field::NoKtp, &nik_digits),
     ];
     for (field, value, other, other_value) in same {
         if !value.is_empty() && value == other_value {
             faults.push(Fault::Equal { field, other });
         }
     }
+    for (field, number) in [(Field::NoKtp, &nik_digits), (Field::NoKk, &kk_digits)] {
+        let equal =
+            faults.iter().any(|fault| matches!(fault, Fault::Equal { field: named, .. } if *named == field));
+        if number.starts_with(card::PREFIX) && number.len() == fields::NIK_DIGITS && !equal {
+            faults.push(Fault::Equal { field, other: Field::NoKjp });
+        }
+    }
 
-    let tanggal_lahir = match lines.get(4).map(|line| birth_date::parse(line, today)) {
-        None => None,
-        Some(Ok(born)) => Some(born),
-        Some(Err(fault)) => {
-            faults.push(fault);
+    let tanggal_lahir = match (provider, draft.date) {
+        (Provider::DharmaJaya | Provider::FoodStation, _) => None,
+        (Provider::PasarJaya, None) => {
+            faults.push(Fault::Missing(Field::TanggalLahir));
             None
         }
+        (Provider::PasarJaya, Some(date)) => match birth_date::parse(date, rules.earliest_year, today) {
+            Ok(born) => Some(born),
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        },
     };
+    if draft.surplus || draft.unclear {
+        let field = if draft.surplus { Field::NoKtp } else { Field::Nama };
+        faults.push(unclear(field, &[]));
+    }
 
-    let verdict = if faults.is_empty() {
-        Ok(Person {
+    let written = |number: Option<&Number<'_>>| number.map(|number| Written::from(number.digits.as_str()));
+    let read = Read {
+        kjp: written(card),
+        ktp: written(nik),
+        kk: written(kk),
+        tanggal_lahir,
+        jenis_kartu: jenis_kartu.map(|(kind, _): (CardType, CardTypeSource)| kind),
+    };
+    let (verdict, warnings) = if faults.is_empty() {
+        let warnings = nik::warnings(&nik_digits, rules, today);
+        let person = Person {
             name_canonical: fields::canonical_name(&nama),
             nama: nama.clone(),
-            kjp: CardNumber::new(card),
+            kjp: CardNumber::new(card_digits),
             jenis_kartu,
-            ktp: Nik::new(nik),
-            kk: Kk::new(kk),
+            ktp: Nik::new(nik_digits),
+            kk: Kk::new(kk_digits),
             tanggal_lahir,
-        })
+        };
+        (Ok(person), warnings)
     } else {
-        Err(faults)
+        (Err(faults), Vec::new())
     };
-    Entry { nama: nama.into(), verdict }
+    Entry { nama: nama.into(), read, verdict, warnings }
 }
 
-fn is_kk_line(line: &str) -> bool {
-    text::has_phrase(line, "kk") || text::has_phrase(line, "kartu keluarga")
+fn unclear(field: Field, readings: &[&str]) -> Fault {
+    Fault::Unclear { field, readings: readings.iter().map(|text| Written::from(*text)).collect() }
 }
 
-fn is_ktp_line(line: &str) -> bool {
-    text::has_phrase(line, "ktp") || text::has_phrase(line, "nik")
+fn check_form(field: Field, number: &Number<'_>) -> Result<(), Fault> {
+    match number.form {
+        Form::Digits => Ok(()),
+        Form::Broken { letter, place } => Err(Fault::Letter { field, letter, place }),
+        Form::Spreadsheet => Err(Fault::Spreadsheet(field)),
+        Form::Tail { digits } => {
+            let whole = &number.digits[..number.digits.len() - digits];
+            Err(unclear(field, &[whole, &number.digits]))
+        }
+    }
+}
+
+fn check_card<'a>(rules: &Rulebook, number: Option<&'a Number<'_>>) -> Result<&'a str, Fault> {
+    let number = number.ok_or(Fault::Missing(Field::NoKjp))?;
+    check_form(Field::NoKjp, number)?;
+    card::check_number(&number.digits, &rules.card_digits)?;
+    Ok(&number.digits)
+}
+
+fn check_sixteen(field: Field, number: Option<&Number<'_>>) -> Result<(), Fault> {
+    let number = number.ok_or(Fault::Missing(field))?;
+    check_form(field, number)?;
+    fields::check_sixteen(field, &number.digits)?;
+    if field == Field::NoKtp { nik::check(&number.digits) } else { Ok(()) }
 }
 
 /// The first of several people with the same card, NIK or name stays; the others are refused
 /// (`duplicate_in_message`). A person who is refused anyway takes nobody's place.
 fn refuse_repetitions(entries: &mut [Entry]) {
-    for later in 1..entries.len() {
-        let (before, after) = entries.split_at_mut(later);
-        let Ok(person) = &after[0].verdict else { continue };
-        let repeats = |field: Field, same: fn(&Person, &Person) -> bool| {
-            let entry =
-                before.iter().position(|kept| kept.verdict.as_ref().is_ok_and(|kept| same(kept, person)));
-            entry.map(|entry| Fault::Repeats { field, entry })
-        };
-        let faults: Vec<Fault> = [
-            repeats(Field::NoKjp, |kept, new| kept.kjp == new.kjp),
-            repeats(Field::NoKtp, |kept, new| kept.ktp == new.ktp),
-            repeats(Field::Nama, |kept, new| kept.name_canonical == new.name_canonical),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if !faults.is_empty() {
-            after[0].verdict = Err(faults);
+    // The places of those who are right so far.
+    let mut cards: HashMap<CardNumber, usize> = HashMap::new();
+    let mut niks: HashMap<Nik, usize> = HashMap::new();
+    let mut names: HashMap<String, usize> = HashMap::new();
+    for (place, entry) in entries.iter_mut().enumerate() {
+        let Ok(person) = &entry.verdict else { continue };
+        let found = [
+            (Field::NoKjp, cards.get(&person.kjp)),
+            (Field::NoKtp, niks.get(&person.ktp)),
+            (Field::Nama, names.get(&person.name_canonical)),
+        ];
+        let faults: Vec<Fault> = found
+            .into_iter()
+            .filter_map(|(field, entry)| Some(Fault::Repeats { field, entry: *entry? }))
+            .collect();
+        if faults.is_empty() {
+            cards.insert(person.kjp.clone(), place);
+            niks.insert(person.ktp.clone(), place);
+            names.insert(person.name_canonical.clone(), place);
+        } else {
+            entry.verdict = Err(faults);
+            entry.warnings.clear();
         }
     }
 }
@@ -201,11 +275,25 @@ fn refuse_repetitions(entries: &mut [Entry]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registration::rulebook::MOST_PEOPLE;
     use crate::registration::{BirthDateFault, CardType, CardTypeSource};
     use jiff::civil::date;
     use proptest::prelude::*;
 
     const TODAY: Date = date(2026, 11, 24);
+
+    fn read<'a>(
+        provider: Provider,
+        texts: impl IntoIterator<Item = &'a str>,
+        today: Date,
+    ) -> Result<Reading, Unreadable> {
+        super::read(&Rulebook::default(), provider, texts, today)
+    }
+
+    fn length(field: Field, digits: usize) -> Fault {
+        let (least, most) = if field == Field::NoKjp { (16, 18) } else { (16, 16) };
+        Fault::Length { field, digits, least, most }
+    }
     const C16: &str = "5049488500000000";
     const C18: &str = "504948850000000000";
     const L16: &str = "5049488600000000";
@@ -278,7 +366,7 @@ mod tests {
 
     #[test]
     fn every_number_of_wrong_length_is_named_with_its_length() {
-        let length = |field, digits| vec![Fault::Length { field, digits }];
+        let length = |field, digits| vec![length(field, digits)];
         let dharma = |message: &str| faults(Provider::DharmaJaya, message);
         assert_eq!(dharma("Ani\n504948850000000\nNIK\nKKK"), length(Field::NoKjp, 15));
         assert_eq!(dharma("Ani\nC180\nNIK\nKKK"), length(Field::NoKjp, 19));
@@ -289,10 +377,20 @@ mod tests {
     }
 
     #[test]
-    fn every_empty_field_is_named() {
-        let labels_only = "Nama:\nKJP\nKTP\nKK\nTgl lahir\nAni\nC16\nNIK\nKKK\n20-01-2015";
-        let missing = [Field::Nama, Field::NoKjp, Field::NoKtp, Field::NoKk, Field::TanggalLahir];
-        assert_eq!(faults(Provider::PasarJaya, labels_only), missing.map(Fault::Missing));
+    fn every_missing_field_is_named() {
+        let whole = ["Ani", "C16", "NIK NIK", "KK KKK", "20-01-2015"];
+        let fields = [Field::Nama, Field::NoKjp, Field::NoKtp, Field::NoKk, Field::TanggalLahir];
+        // With another person whose date is there, so that dates are not missing altogether.
+        let other = "\n\nBudi\nC18\n3171010202900000\nKKK\n1-1-2015";
+        for (at, field) in fields.into_iter().enumerate() {
+            let mut lines: Vec<String> =
+                whole.iter().map(|line| filled(line).replace("3171010101900000 ", "nik ")).collect();
+            lines.remove(at);
+            let message = format!("{}{}", lines.join("\n"), filled(other));
+            let reading = read(Provider::PasarJaya, [message.as_str()], TODAY).unwrap();
+            assert_eq!(reading.entries[0].verdict, Err(vec![Fault::Missing(field)]), "{message}");
+            assert!(reading.entries[1].verdict.is_ok(), "{message}");
+        }
     }
 
     #[test]
@@ -305,25 +403,24 @@ mod tests {
     }
 
     #[test]
-    fn labels_in_the_wrong_order_are_noticed_where_they_are_labelled_only() {
-        let swapped = "Ani\nC16\nKK KKK\nKTP NIK";
-        assert_eq!(faults(Provider::DharmaJaya, swapped), [Fault::KkBeforeKtp]);
-        assert_eq!(
-            faults(Provider::FoodStation, "Ani\nC16\nkartu keluarga KKK\nNik NIK"),
-            [Fault::KkBeforeKtp]
-        );
-        assert_eq!(faults(Provider::DharmaJaya, "Ani\nC16\nKKK\nNIK"), []);
-        assert_eq!(faults(Provider::PasarJaya, &format!("{swapped}\n1-1-2015")), []);
+    fn labels_beat_places_at_every_provider() {
+        for (provider, date) in
+            [(Provider::DharmaJaya, ""), (Provider::FoodStation, ""), (Provider::PasarJaya, "\n1-1-2015")]
+        {
+            let swapped = format!("Ani\nC16\nKartu keluarga KKK\nKTP NIK{date}");
+            let person = person(provider, &swapped);
+            assert_eq!((person.ktp, person.kk), (Nik::new(NIK), Kk::new(KK)));
+        }
     }
 
     #[test]
     fn one_person_can_have_several_faults() {
         assert_eq!(
-            faults(Provider::PasarJaya, "Ani\n5049440000000000\n317\nKKK0\n31-02-2015"),
+            faults(Provider::PasarJaya, "Ani\nKJP 5049440000000000\nKTP 317\nKK KKK0\n31-02-2015"),
             [
                 Fault::CardPrefix,
-                Fault::Length { field: Field::NoKtp, digits: 3 },
-                Fault::Length { field: Field::NoKk, digits: 17 },
+                length(Field::NoKtp, 3),
+                length(Field::NoKk, 17),
                 Fault::BirthDate(BirthDateFault::NoSuchDay),
             ]
         );
@@ -341,59 +438,55 @@ mod tests {
 
     #[test]
     fn a_person_corrected_further_down_is_not_a_repetition() {
-        let message = "Ani\nC16\nNIK\n317\nAni\nC16\nNIK\nKKK";
+        let message = "Ani\nC16\nNIK\nKK 317\nAni\nC16\nNIK\nKKK";
         let reading = reading(Provider::DharmaJaya, message);
-        assert_eq!(reading.entries[0].verdict, Err(vec![Fault::Length { field: Field::NoKk, digits: 3 }]));
+        assert_eq!(reading.entries[0].verdict, Err(vec![length(Field::NoKk, 3)]));
         assert!(reading.entries[1].verdict.is_ok());
     }
 
     #[test]
-    fn left_over_lines_are_reported_and_the_complete_people_kept() {
-        for (extra, lines) in [("Budi", 1), ("Budi\nC16", 2), ("Budi\nC16\nNIK", 3)] {
-            let reading = reading(Provider::DharmaJaya, &format!("Ani\nC16\nNIK\nKKK\n\n{extra}"));
-            assert!(reading.entries[0].verdict.is_ok());
-            assert_eq!(reading.remainder.len(), lines);
-            assert_eq!(reading.remainder[0].expose(), "Budi");
-        }
+    fn a_name_without_numbers_is_told_and_the_complete_people_kept() {
+        let reading = reading(Provider::DharmaJaya, "Ani\nC16\nNIK\nKKK\n\nBudi");
+        assert!(reading.entries[0].verdict.is_ok());
+        assert_eq!(reading.entries.len(), 1);
+        assert_eq!(reading.remainder[0].expose(), "Budi");
+        let missing = |message| faults(Provider::DharmaJaya, message);
+        let all = [Field::NoKjp, Field::NoKtp, Field::NoKk].map(Fault::Missing);
+        assert_eq!(missing("Ani\nC16\nNIK\nKKK\n\nBudi\nC18"), all[1..]);
+        assert_eq!(missing("Ani\nC16\nNIK\nKKK\n\nBudi\nC18\n3171010202900000"), all[2..]);
     }
 
     #[test]
-    fn the_format_of_another_provider_is_recognised_by_its_lines_and_dates() {
+    fn a_message_without_birth_dates_is_told_so_where_they_are_wanted() {
         let four = filled("Ani\nC16\nNIK\nKKK\n");
-        let five = filled("Ani\nC16\nNIK\nKKK\n20-01-2015\n");
-        let other = |provider, text: String| read(provider, [text.as_str()], TODAY).err();
-        for people in [1, 2, 3, 5] {
-            let lines = people * 4;
-            let expected = Some(Unreadable::OtherFormat { lines });
-            assert_eq!(other(Provider::PasarJaya, four.repeat(people)), expected);
-            assert_eq!(other(Provider::DharmaJaya, four.repeat(people)), None);
-            let lines = people * 5;
-            let expected = Some(Unreadable::OtherFormat { lines });
-            assert_eq!(other(Provider::FoodStation, five.repeat(people)), expected);
-            assert_eq!(other(Provider::PasarJaya, five.repeat(people)), None);
-        }
-        // A closing line is a remainder, not a birth date.
-        assert_eq!(other(Provider::DharmaJaya, format!("{four}terima kasih")), None);
+        assert_eq!(read(Provider::PasarJaya, [four.as_str()], TODAY), Err(Unreadable::NoBirthDates));
+        assert!(read(Provider::DharmaJaya, [four.as_str()], TODAY).is_ok());
     }
 
     #[test]
     fn more_people_than_the_bound_are_refused_as_a_whole() {
         let ani = filled("Ani\nC16\nNIK\nKKK\n");
-        let many = ani.repeat(MAX_PEOPLE + 1);
+        let many = ani.repeat(MOST_PEOPLE + 1);
         let read = |texts: &[&str]| read(Provider::DharmaJaya, texts.iter().copied(), TODAY);
-        assert_eq!(read(&[&many]), Err(Unreadable::TooManyPeople { people: MAX_PEOPLE + 1 }));
         assert_eq!(
-            read(&[&ani.repeat(MAX_PEOPLE), &ani]),
-            Err(Unreadable::TooManyPeople { people: MAX_PEOPLE + 1 })
+            read(&[&many]),
+            Err(Unreadable::TooManyPeople { people: MOST_PEOPLE + 1, most: MOST_PEOPLE })
         );
-        assert_eq!(read(&[&ani.repeat(MAX_PEOPLE)]).unwrap().entries.len(), MAX_PEOPLE);
+        assert_eq!(
+            read(&[&ani.repeat(MOST_PEOPLE), &ani]),
+            Err(Unreadable::TooManyPeople { people: MOST_PEOPLE + 1, most: MOST_PEOPLE })
+        );
+        assert_eq!(read(&[&ani.repeat(MOST_PEOPLE)]).unwrap().entries.len(), MOST_PEOPLE);
     }
 
     #[test]
     fn chat_is_not_taken_for_data() {
-        assert!(!looks_like_data(&["Halo", "selamat pagi", "mau tanya", "terima kasih"]));
-        assert!(looks_like_data(&["Ani", C16, NIK, KK]));
-        assert!(looks_incomplete(&["Ani", C16]) && !looks_incomplete(&["Ani"]));
+        assert_eq!(nature("Halo\nselamat pagi\nmau tanya\nterima kasih"), Nature::Chat);
+        assert_eq!(nature("nomor saya 081200000000"), Nature::Chat);
+        assert_eq!(nature(C16), Nature::Number);
+        for message in ["Ani\nC16", "Ani,C16,NIK,KKK", "#daftar#C16#NIK#KKK#Ani"] {
+            assert_eq!(nature(&filled(message)), Nature::Data, "{message}");
+        }
     }
 
     /// A person as the test's own truth: name, card, type word, NIK, KK, birth date.
@@ -402,7 +495,7 @@ mod tests {
     /// Well-formed people with pairwise different card, NIK and name.
     fn people() -> impl Strategy<Value = Vec<Truth>> {
         let one = (
-            "[A-Z][a-z]{2,9}( [A-Z][a-z]{2,9})?",
+            "(Ani|Budi|Citra|Dewi|Eka|Fajar|Gita|Hadi|Indra|Joko)( (Lestari|Pratama|Hidayat|Santoso|Utami)){0,2}",
             "504948(85|86|12)[0-9]{4}0000",
             proptest::sample::select(vec!["lansia", "KJP", "guru honorer", "Rumah Susun"]),
             "31[0-9]{10}0000",
@@ -441,6 +534,22 @@ mod tests {
             4 => format!("  {line}\u{A0}\r\n\r\n"),
             _ => format!("{label} = {line}"),
         }
+    }
+
+    /// As one group of digits, or as groups with a single space, dot or dash between each.
+    fn stands_in(text: &str, number: &str) -> bool {
+        let begins = |from: &str| {
+            let mut rest = from;
+            number.chars().enumerate().all(|(at, digit)| {
+                if at > 0
+                    && let Some(behind) = rest.strip_prefix([' ', '.', '-'])
+                {
+                    rest = behind;
+                }
+                rest.strip_prefix(digit).inspect(|behind| rest = behind).is_some()
+            })
+        };
+        text.char_indices().any(|(at, _)| begins(&text[at..]))
     }
 
     fn providers() -> impl Strategy<Value = Provider> {
@@ -492,7 +601,7 @@ mod tests {
             let field = [Field::NoKjp, Field::NoKtp, Field::NoKk][line - 1];
             for (at, entry) in reading.entries.iter().enumerate() {
                 if at == broken {
-                    prop_assert_eq!(&entry.verdict, &Err(vec![Fault::Length { field, digits: 15 }]));
+                    prop_assert_eq!(&entry.verdict, &Err(vec![length(field, 15)]));
                 } else {
                     prop_assert!(entry.verdict.is_ok());
                 }
@@ -500,20 +609,53 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_without_losing_a_line(text in "(?s).{0,300}|([0-9A-Za-z :.-]{0,24}\n){0,40}", provider in providers()) {
+        fn no_digit_of_a_registered_person_is_invented(
+            text in "(?s).{0,300}|([0-9A-Za-z :.-]{0,24}\n){0,40}|((Ani|Budi|KJP|NIK|KK|504948[0-9]{10,12}|31[0-9]{14})[ \n,]{1,2}){0,40}",
+            provider in providers(),
+        ) {
             let cleaned = text::clean(&text);
-            let lines = text::lines(&cleaned).len();
             match read(provider, [text.as_str()], TODAY) {
                 Ok(reading) => {
-                    prop_assert_eq!(reading.entries.len() * provider.lines_per_person() + reading.remainder.len(), lines);
+                    let mut seen: Vec<String> = Vec::new();
                     for person in reading.entries.iter().filter_map(|entry| entry.verdict.as_ref().ok()) {
                         prop_assert!(person.ktp.expose().len() == 16 && person.kk.expose().len() == 16);
-                        prop_assert!(card::check_number(person.kjp.expose()).is_ok());
+                        prop_assert!(card::check_number(person.kjp.expose(), &(16..=18)).is_ok());
+                        for number in [person.kjp.expose(), person.ktp.expose(), person.kk.expose()] {
+                            prop_assert!(stands_in(&cleaned, number), "{number}");
+                        }
+                        for number in [person.kjp.expose(), person.ktp.expose()] {
+                            prop_assert!(!seen.iter().any(|other| other == number));
+                            seen.push(number.to_owned());
+                        }
                     }
                 }
-                Err(Unreadable::OtherFormat { lines: told }) => prop_assert_eq!(told, lines),
-                Err(Unreadable::TooManyPeople { people }) => prop_assert!(people > MAX_PEOPLE),
+                Err(Unreadable::NoBirthDates) => prop_assert_eq!(provider, Provider::PasarJaya),
+                Err(Unreadable::TooManyPeople { people, .. }) => prop_assert!(people > MOST_PEOPLE),
             }
+        }
+
+        #[test]
+        fn what_nobody_asked_for_changes_nothing(
+            people in people(),
+            provider in providers(),
+            noise in proptest::sample::select(vec![
+                "Selamat pagi min", "terima kasih 🙏", "No HP 081200000000", "Alamat: Jl. Mawar No 12", "Agama: Islam",
+                "RT 003 RW 004", "Sekolah: SDN 05 Pagi", "Kec. Cakung", "Jenis kelamin: L", "Mohon dibantu ya kak",
+            ]),
+            place in any::<prop::sample::Index>(),
+        ) {
+            let mut message: Vec<String> = people.iter().flat_map(|person| lines_of(provider, person)).collect();
+            let plain = read(provider, [message.join("\n").as_str()], TODAY).unwrap();
+            message.insert(place.index(message.len() + 1), noise.to_owned());
+            prop_assert_eq!(read(provider, [message.join("\n").as_str()], TODAY).unwrap(), plain, "{}", message.join("\n"));
+        }
+
+        #[test]
+        fn people_who_are_parted_by_blank_lines_are_read_as_each_would_be_alone(people in people(), provider in providers()) {
+            let texts: Vec<String> = people.iter().map(|person| lines_of(provider, person).join("\n")).collect();
+            let together = read(provider, [texts.join("\n\n").as_str()], TODAY).unwrap();
+            let apart = read(provider, texts.iter().map(String::as_str), TODAY).unwrap();
+            prop_assert_eq!(together, apart);
         }
 
         #[test]

@@ -4,7 +4,7 @@ use jiff::civil::Date;
 
 use crate::personal::{CardNumber, Kk, Nik};
 
-/// Who hands out the food (domain §1).
+/// Who hands out the food (RULES.md 1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Provider {
     PasarJaya,
@@ -20,7 +20,7 @@ pub struct Place {
     pub sub: Option<String>,
 }
 
-/// Kinds of card (`jenis_kartu`, domain §1).
+/// Kinds of card (`jenis_kartu`, RULES.md 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CardType {
     Kjp,
@@ -34,7 +34,7 @@ pub enum CardType {
     Kaj,
 }
 
-/// How the card type was decided (`jenis_kartu_sumber`, domain §3).
+/// How the card type was decided (`jenis_kartu_sumber`, RULES.md 9.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CardTypeSource {
     /// The person wrote it.
@@ -48,7 +48,7 @@ pub enum CardTypeSource {
 /// A person who passed every rule that needs nothing but the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// As written, cleaned (domain §2.4).
+    /// As written, cleaned (RULES.md 5.1).
     pub nama: String,
     /// Lower-case letters, digits and single spaces: what "same name" compares.
     pub name_canonical: String,
@@ -68,7 +68,7 @@ pub enum Outcome {
     Duplicate(Clash),
 }
 
-/// Which uniqueness rule of the day a person met (domain §5), checked in this order.
+/// Which uniqueness rule of the day a person met (RULES.md 7.3), checked in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClashField {
     Kjp,
@@ -80,14 +80,14 @@ pub enum ClashField {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
     pub field: ClashField,
-    /// Registered by the same sender? Only then may its name be told (domain §5, NEW).
+    /// Registered by the same sender? Only then may its name be told (RULES.md 7.3).
     pub own: bool,
     /// Name of the earlier registration; empty unless `own`.
     pub earlier_nama: String,
 }
 
 impl Provider {
-    /// As stored in `lokasi` (domain §1).
+    /// As stored in `lokasi` (RULES.md 1.4).
     pub const fn stored(self) -> &'static str {
         match self {
             Self::PasarJaya => "PASARJAYA",
@@ -96,7 +96,12 @@ impl Provider {
         }
     }
 
-    /// Lines that one person takes (domain §2.1).
+    /// The provider of this name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|provider| provider.stored().eq_ignore_ascii_case(name.trim()))
+    }
+
+    /// Lines that one person takes (RULES.md 1.1).
     pub const fn lines_per_person(self) -> usize {
         match self {
             Self::PasarJaya => 5,
@@ -116,6 +121,18 @@ impl Place {
 }
 
 impl CardType {
+    pub const ALL: [Self; 9] = [
+        Self::Kjp,
+        Self::Lansia,
+        Self::Rusun,
+        Self::Disabilitas,
+        Self::Dasawisma,
+        Self::Pekerja,
+        Self::GuruHonorer,
+        Self::Pjlp,
+        Self::Kaj,
+    ];
+
     /// As stored in `jenis_kartu`.
     pub const fn stored(self) -> &'static str {
         match self {

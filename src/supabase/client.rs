@@ -178,7 +178,7 @@ struct RequestRow<'a> {
     meta: Meta<'a>,
 }
 
-/// As the old bot wrote it (domain §9).
+/// As the old bot wrote it (`registration/RULES.md` 9.1).
 #[derive(Serialize)]
 struct Meta<'a> {
     message_id: &'a str,

@@ -56,7 +56,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const CALM: Duration = Duration::from_secs(5 * 60);
 
 /// Days without a sign of the operator's phone after which a person should look; WhatsApp unlinks all
-/// devices after 14 (field notes B1).
+/// devices after 14.
 const PHONE_UNSEEN_DAYS: i64 = 12;
 
 /// More restarts within an hour than this are a loop.

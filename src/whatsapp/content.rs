@@ -4,7 +4,7 @@ use waproto::whatsapp as wa;
 
 use crate::desk::Content;
 
-/// Wrappers inside wrappers that are opened (domain §7); what is deeper counts as no content.
+/// Wrappers inside wrappers that are opened (`registration/RULES.md` 8.5); what is deeper counts as no content.
 const MAX_WRAPPERS: usize = 6;
 
 /// Stands for a message that was lost, where whatsapp-rust expects its copy. Nobody can type it on a phone.

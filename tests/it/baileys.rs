@@ -95,6 +95,88 @@ fn baileys_registers_people_by_phone_number_and_by_lid() {
     assert!(ani.baileys.leftover("undecryptable").is_empty());
 }
 
+/// Small messages with the right answer, one for each kind of sloppiness.
+const CASES: &str = include_str!("../reading/cases.jsonl");
+
+/// Second names for the people of the cases, so that nobody is called like somebody of another case.
+const SECOND_NAMES: [&str; 10] =
+    ["Lestari", "Pratama", "Hidayat", "Santoso", "Utami", "Wijaya", "Rahma", "Saputra", "Melati", "Kencana"];
+
+/// Ten cases for one provider, of ten kinds, each with people of its own: text, and who is to be registered, as
+/// [`people_of`] reads them.
+fn ten_cases(provider: &str) -> Vec<(String, Vec<String>)> {
+    let mut kinds = std::collections::HashSet::new();
+    let cases = CASES.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let chosen = cases.filter(|case| {
+        case["provider"] == *provider
+            && case["asking_is_as_good"].is_null()
+            && kinds.insert(case["why"].as_str().expect("why").to_owned())
+    });
+    chosen
+        .zip(SECOND_NAMES)
+        .enumerate()
+        .map(|(number, (case, second_name))| {
+            // A card and a NIK count once a day.
+            let own = |text: &str| {
+                let digits = [
+                    ("504948850000", format!("50494885{number:02}00")),
+                    ("504948130000", format!("50494813{number:02}00")),
+                ];
+                let births = [
+                    ("31710101019", format!("317101{:02}019", number + 1)),
+                    ("31710102029", format!("317101{:02}029", number + 1)),
+                ];
+                digits.iter().chain(&births).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+            };
+            let mut text = own(case["text"].as_str().expect("a text"));
+            let mut people = Vec::new();
+            for person in case["people"].as_array().expect("people") {
+                let field = |name: &str| person[name].as_str().unwrap_or_default();
+                let nama = format!("{} {second_name}", field("nama"));
+                text = text.replacen(field("nama"), &nama, 1);
+                if person["errors"].is_null() {
+                    people.push(format!(
+                        "{nama} {} {} {}",
+                        own(field("no_kjp")),
+                        own(field("no_ktp")),
+                        field("no_kk")
+                    ));
+                }
+            }
+            (text, people)
+        })
+        .collect()
+}
+
+/// Everybody whom the bot has registered for this phone number, in order.
+fn people_of(scene: &Scene, phone: &Handset) -> Vec<String> {
+    scene.home.ledger().texts(&format!(
+        "SELECT nama || ' ' || no_kjp || ' ' || no_ktp || ' ' || no_kk FROM registration WHERE sender = '{}' ORDER BY id",
+        phone.number()
+    ))
+}
+
+#[test]
+fn families_who_write_with_baileys_are_understood_as_they_write() {
+    let scene = Scene::new();
+    let bot = scene.run();
+    let mut ani = Writer::new(&scene);
+    let to = scene.operator.number().to_owned();
+    for choice in ["1", "2", "4"] {
+        ani.ask(&to, choice);
+    }
+    let cases = ten_cases("DHARMAJAYA");
+    assert_eq!(cases.len(), SECOND_NAMES.len());
+    let mut all = Vec::new();
+    for (text, people) in &cases {
+        let answer = ani.ask(&to, text);
+        all.extend(people.iter().cloned());
+        assert_eq!(people_of(&scene, &ani.phone), all, "{text}\n{answer}");
+    }
+    ani.check(3 + cases.len());
+    let _ = bot.terminate();
+}
+
 #[test]
 fn baileys_and_the_bot_survive_each_others_reconnects() {
     let scene = Scene::new();

@@ -1,5 +1,4 @@
-//! The table of ends: what each end of a connection, or of a try to make one, means and leads to
-//! (protocol brief §4.10, field notes B1). Pure: time and randomness are arguments.
+//! The table of ends: what each end of a connection, or of a try to make one, means and leads to. Pure: time and randomness are arguments.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ const NEXT_QR_CODES: Duration = Duration::from_secs(2);
 const REPLACED: Duration = Duration::from_secs(30);
 
 /// A connection that ended the same way as the one before, sooner than this: something fights back,
-/// another client with our session (field notes B7.2) or a server that logs out whoever logs in.
+/// another client with our session or a server that logs out whoever logs in.
 const FIGHT: Duration = Duration::from_secs(10 * 60);
 
 /// Pause in a fight.

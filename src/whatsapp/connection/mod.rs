@@ -68,7 +68,7 @@ const PHONE_SEEN_STEP: i64 = 6 * 3600;
 const PHONE_ASKED_AFTER: i64 = 10 * 86_400;
 const PHONE_ASKED_EVERY: i64 = 86_400;
 
-/// Life of a link code (protocol brief §2.4), and longest wait for one.
+/// Life of a link code, and longest wait for one.
 const LINK_CODE_LIFE: Duration = Duration::from_secs(180);
 
 /// Between two looks whether there is a connection on which a link code can be asked for.

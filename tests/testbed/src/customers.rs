@@ -90,7 +90,7 @@ impl Person {
         }
     }
 
-    /// The four lines of Dharmajaya and Foodstation (domain §2.1), bare.
+    /// The four lines of Dharmajaya and Foodstation (`registration/RULES.md` 1.1), bare.
     pub fn lines(&self) -> String {
         format!("{}\nKJP {}\n{}\n{}", self.nama, self.kjp, self.nik, self.kk)
     }
