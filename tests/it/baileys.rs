@@ -128,7 +128,11 @@ fn ten_cases(provider: &str) -> Vec<(String, Vec<String>)> {
                 ];
                 digits.iter().chain(&births).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
             };
-            let mut text = own(case["text"].as_str().expect("a text"));
+            let written = case["text"].as_str().expect("a text");
+            // A number that is written in groups is left as it is.
+            let own_of =
+                |number: &str| if written.contains(number) { own(number) } else { number.to_owned() };
+            let mut text = own(written);
             let mut people = Vec::new();
             for person in case["people"].as_array().expect("people") {
                 let field = |name: &str| person[name].as_str().unwrap_or_default();
@@ -137,8 +141,8 @@ fn ten_cases(provider: &str) -> Vec<(String, Vec<String>)> {
                 if person["errors"].is_null() {
                     people.push(format!(
                         "{nama} {} {} {}",
-                        own(field("no_kjp")),
-                        own(field("no_ktp")),
+                        own_of(field("no_kjp")),
+                        own_of(field("no_ktp")),
                         field("no_kk")
                     ));
                 }

@@ -485,13 +485,13 @@ impl Scanner<'_> {
         }
         let begin = self.at;
         let mut end = begin;
+        let number = self.tokens.iter().rposition(|token| token.digits() > 2);
         while let Some(token) = self.token(self.at) {
             match token.kind {
                 Kind::Word => {
                     // Beside numbers a label is one; on a line of its own a name may hold any word.
                     let labels = self.label().is_some_and(|(_, after)| {
-                        self.mark(after) == Some(':')
-                            || self.tokens[after..].iter().any(|later| later.digits() > 2)
+                        self.mark(after) == Some(':') || number.is_some_and(|number| number >= after)
                     });
                     if labels {
                         break;
@@ -838,6 +838,7 @@ fn pieces<'a>(line: &'a str, items: Vec<Item>, awaited: &[Label]) -> Line<'a> {
         _ => false,
     };
     let mut kinds: Vec<CardType> = Vec::new();
+    let mut named = false;
     let mut last_break = None;
     for (place, item) in items.iter().enumerate() {
         match item {
@@ -869,7 +870,6 @@ fn pieces<'a>(line: &'a str, items: Vec<Item>, awaited: &[Label]) -> Line<'a> {
             Item::Words { .. } if date_label && !name_label => {}
             Item::Words { at, .. } => {
                 let text = &line[at.clone()];
-                let named = read.pieces.iter().any(|piece| matches!(piece, Piece::Name { .. }));
                 let mut following = items[place + 1..].iter().filter(|item| !matches!(item, Item::Break(_)));
                 let before_date =
                     !name_label && (named || !has_number) && following.next().is_some_and(is_date);
@@ -886,7 +886,10 @@ fn pieces<'a>(line: &'a str, items: Vec<Item>, awaited: &[Label]) -> Line<'a> {
                     }
                     // What was before the comma was chat.
                     _ if last_break == Some(',') && !named && vocabulary::is_only_titles(text) => {}
-                    _ => read.pieces.push(Piece::Name { text, labelled: name_label, before_date }),
+                    _ => {
+                        read.pieces.push(Piece::Name { text, labelled: name_label, before_date });
+                        named = true;
+                    }
                 }
                 name_label = false;
             }
