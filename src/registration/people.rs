@@ -182,9 +182,11 @@ fn entry(rules: &Rulebook, provider: Provider, draft: &Draft<'_>, today: Date) -
             }
         },
     };
-    if draft.surplus || draft.unclear {
-        let field = if draft.surplus { Field::NoKtp } else { Field::Nama };
-        faults.push(unclear(field, &[]));
+    if draft.surplus {
+        faults.push(unclear(Field::NoKtp, &[]));
+    } else if draft.unclear {
+        let both = both_ways(draft);
+        if both.is_empty() { faults.push(unclear(Field::Nama, &[])) } else { faults.extend(both) }
     }
 
     let written = |number: Option<&Number<'_>>| number.map(|number| Written::from(number.digits.as_str()));
@@ -211,6 +213,26 @@ fn entry(rules: &Rulebook, provider: Provider, draft: &Draft<'_>, today: Date) -
         (Err(faults), Vec::new())
     };
     Entry { nama: nama.into(), read, verdict, warnings }
+}
+
+/// What is another in the other way to read a text, with both.
+fn both_ways(draft: &Draft<'_>) -> Vec<Fault> {
+    let Some(other) = &draft.other_way else { return Vec::new() };
+    let read = |draft: &Draft<'_>| {
+        let (nik, kk) = draft.nik_and_kk();
+        let digits =
+            |number: Option<&Number<'_>>| number.map(|number| number.digits.clone()).unwrap_or_default();
+        let nama = draft.name.map(|name| fields::name(name.text)).unwrap_or_default();
+        [
+            (Field::Nama, nama),
+            (Field::NoKjp, digits(draft.card.as_ref())),
+            (Field::NoKtp, digits(nik)),
+            (Field::NoKk, digits(kk)),
+        ]
+    };
+    let pairs = read(draft).into_iter().zip(read(other));
+    let differ = pairs.filter(|((_, one), (_, two))| one != two && !one.is_empty() && !two.is_empty());
+    differ.map(|((field, one), (_, two))| unclear(field, &[&one, &two])).collect()
 }
 
 fn unclear(field: Field, readings: &[&str]) -> Fault {
@@ -400,6 +422,16 @@ mod tests {
         assert_eq!(dharma("Ani\nC16\nC16\nKKK"), equal(Field::NoKtp, Field::NoKjp));
         assert_eq!(dharma("Ani\nC16\nNIK\nC16"), equal(Field::NoKk, Field::NoKjp));
         assert_eq!(dharma("Ani\nC16\nNIK\nNIK"), equal(Field::NoKk, Field::NoKtp));
+    }
+
+    #[test]
+    fn whoever_can_be_read_in_two_ways_is_asked_with_both() {
+        let message = "NIK\nKKK\nNama: Ani\nC16\n3171010202900000\nKKK\nNama: Budi\nC18\n3171010303900000";
+        let reading = reading(Provider::DharmaJaya, message);
+        let asked = |name: &str| reading.entries.iter().find(|entry| entry.nama.expose() == name).unwrap();
+        let both =
+            Fault::Unclear { field: Field::NoKtp, readings: vec!["3171010202900000".into(), NIK.into()] };
+        assert_eq!(asked("Ani").verdict, Err(vec![both]));
     }
 
     #[test]

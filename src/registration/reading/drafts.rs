@@ -1,6 +1,6 @@
 //! Pieces, put together to people (RULES.md §4).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::lines::{self, Line, Number, Of, Piece};
 use super::vocabulary::Label;
@@ -39,6 +39,8 @@ pub struct Draft<'a> {
     pub surplus: bool,
     /// The text can be read in two ways, and this person is another one in each.
     pub unclear: bool,
+    /// Who has the same card, or the same name, in the other way.
+    pub other_way: Option<Box<Draft<'a>>>,
     /// The name stands behind everything else on a line of its own, where people also write greetings.
     pub trailing_name: bool,
     /// The name stands behind some of the numbers, and no label says that it is one.
@@ -50,6 +52,10 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn has_numbers(&self) -> bool {
         self.card.is_some() || !self.sixteens.is_empty()
+    }
+
+    fn card_digits(&self) -> Option<&str> {
+        self.card.as_ref().map(|card| card.digits.as_str())
     }
 
     fn is_empty(&self) -> bool {
@@ -205,8 +211,16 @@ fn read_block<'a>(provider: Provider, block: &Block<'a>) -> Vec<Draft<'a>> {
     let mut chosen = best.next().unwrap_or_default();
     for other in best {
         let keys: HashSet<_> = other.iter().map(Draft::key).collect();
-        for draft in chosen.iter_mut().filter(|draft| draft.has_numbers()) {
-            draft.unclear |= !keys.contains(&draft.key());
+        let by_card: HashMap<&str, &Draft<'a>> =
+            other.iter().filter_map(|draft| Some((draft.card_digits()?, draft))).collect();
+        let by_name: HashMap<&str, &Draft<'a>> =
+            other.iter().filter_map(|draft| Some((draft.name?.text, draft))).collect();
+        for draft in chosen.iter_mut().filter(|draft| draft.has_numbers() && !keys.contains(&draft.key())) {
+            let same_card = draft.card_digits().and_then(|card| by_card.get(card));
+            let same = same_card.or_else(|| draft.name.and_then(|name| by_name.get(name.text)));
+            let same = same.map(|other| Box::new((*other).clone()));
+            draft.unclear = true;
+            draft.other_way = same;
         }
     }
     // Where the names stand cannot be told, if numbers come first and nothing says what is a name.
