@@ -42,6 +42,9 @@ struct Answered {
     warnings: Vec<&'static str>,
 }
 
+/// Longest line of `--jsonl`, in bytes: every byte of the longest text as `\u0000`, and what stands around it.
+const LONGEST_LINE: u64 = 6 * MAX_TEXT_BYTES as u64 + 1024;
+
 /// Why lines of `--jsonl` are not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -49,6 +52,8 @@ pub enum ReadError {
     Json { line: usize, source: serde_json::Error },
     #[error("line {line}: there is no provider {name:?}; there are PASARJAYA, DHARMAJAYA and FOODSTATION")]
     Provider { line: usize, name: String },
+    #[error("line {line} is longer than {LONGEST_LINE} bytes, which no message takes that the bot reads")]
+    LongLine { line: usize },
     #[error("the text is longer than {MAX_TEXT_BYTES} bytes, which is the most that the bot reads")]
     TooLong,
     #[error("{file}: {source}")]
@@ -60,7 +65,9 @@ pub enum ReadError {
 impl ReadError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Json { .. } | Self::Provider { .. } | Self::TooLong => ExitCode::Usage,
+            Self::Json { .. } | Self::Provider { .. } | Self::LongLine { .. } | Self::TooLong => {
+                ExitCode::Usage
+            }
             Self::File { source, .. } | Self::Io(source) => ExitCode::of_io(source),
         }
     }
@@ -98,8 +105,15 @@ pub fn lines(
     out: &mut dyn Write,
     today: Date,
 ) -> Result<(), ReadError> {
-    for (number, line) in (1..).zip(input.lines()) {
-        let line = line?;
+    let mut input = input;
+    for number in 1.. {
+        let mut line = String::new();
+        if input.by_ref().take(LONGEST_LINE + 1).read_line(&mut line)? == 0 {
+            break;
+        }
+        if line.len() as u64 > LONGEST_LINE {
+            return Err(ReadError::LongLine { line: number });
+        }
         if line.trim().is_empty() {
             continue;
         }
@@ -264,6 +278,13 @@ mod tests {
         assert!(fails("\n{}").starts_with("line 2 is not"));
         let nowhere = fails(r#"{"provider": "NOWHERE", "text": ""}"#);
         assert!(nowhere.contains("line 1") && nowhere.contains("NOWHERE") && nowhere.contains("PASARJAYA"));
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_read_to_its_end() {
+        let endless = io::BufReader::new(io::repeat(b'x'));
+        let error = lines(&Rulebook::default(), endless, &mut Vec::new(), TODAY).unwrap_err();
+        assert!(error.to_string().starts_with("line 1 is longer"), "{error}");
     }
 
     #[test]

@@ -389,7 +389,7 @@ pub fn fault_text(fault: &Fault) -> String {
             "Tanggal lahir tidak ada di kalender. Mohon periksa hari dan bulannya.".to_owned()
         }
         Fault::BirthDate(BirthDateFault::Future) => {
-            "Tanggal lahir ada di masa depan. Mohon periksa tahunnya.".to_owned()
+            "Tanggal lahir harus sebelum hari ini. Mohon periksa tanggal dan tahunnya.".to_owned()
         }
         Fault::BirthDate(BirthDateFault::TooEarly { earliest }) => {
             format!("Tahun lahir sebelum {earliest}. Mohon periksa tahunnya.")
@@ -550,7 +550,7 @@ mod tests {
         }
     }
 
-    /// Rows of one provider, with names of which some are words that mean something else.
+    /// Rows of one provider, with names of which some are words that mean something else. No NIK is the KK.
     fn rows() -> impl Strategy<Value = Vec<Registered>> {
         let words = vec![
             "Ani", "Budi", "Siti", "Nur'aini", "bin", "Hj.", "M.", "S.Pd.", "(Alm)", "Kelas", "Guru",
@@ -576,7 +576,7 @@ mod tests {
                     kjp: CardNumber::new(format!("{prefix}{number:03}{place}0000")),
                     jenis_kartu: (!dated).then(|| kind.stored().to_owned()),
                     ktp: Nik::new(format!("3171010101{number:03}{place}00")),
-                    kk: Kk::new("3171010101100000"),
+                    kk: Kk::new("3273010101100000"),
                     tanggal_lahir: dated
                         .then(|| date(2010, 1, 1).checked_add(jiff::Span::new().days(day)).unwrap()),
                     lokasi: if dated {

@@ -82,7 +82,7 @@ pub enum BirthDateFault {
     Unreadable,
     /// No such day in the calendar, e.g. 31-02-2015.
     NoSuchDay,
-    /// After the day of the message.
+    /// On the day of the message, or after it.
     Future,
     /// Before this year.
     TooEarly { earliest: i16 },
@@ -127,14 +127,14 @@ impl Fault {
     /// As `bot-kjp read` names it.
     pub fn wire(&self) -> &'static str {
         match self {
-            Self::Missing(_) | Self::BirthDate(BirthDateFault::Unreadable) => "required",
+            // A date that cannot be is as good as none.
+            Self::Missing(_) | Self::BirthDate(_) => "required",
             Self::Length { .. } => "invalid_length",
             Self::CardPrefix => "invalid_prefix",
             Self::CardTypeInvalid { .. } => "invalid_card_type",
             Self::CardTypeUnknown => "unknown_card_type",
             Self::Equal { .. } => "same_as_other",
             Self::Name(_) => "invalid_name",
-            Self::BirthDate(_) => "invalid_date",
             Self::NoSuchNik => "invalid_nik",
             Self::Letter { .. } | Self::Spreadsheet(_) => "invalid_character",
             Self::Unclear { .. } => "unclear",

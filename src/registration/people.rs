@@ -295,7 +295,12 @@ fn refuse_repetitions(entries: &mut [Entry]) {
 }
 
 #[cfg(test)]
+#[path = "../../tests/fuzz/stands_in.rs"]
+mod stands_in;
+
+#[cfg(test)]
 mod tests {
+    use super::stands_in::stands_in;
     use super::*;
     use crate::registration::rulebook::MOST_PEOPLE;
     use crate::registration::{BirthDateFault, CardType, CardTypeSource};
@@ -566,22 +571,6 @@ mod tests {
             4 => format!("  {line}\u{A0}\r\n\r\n"),
             _ => format!("{label} = {line}"),
         }
-    }
-
-    /// As one group of digits, or as groups with a single space, dot or dash between each.
-    fn stands_in(text: &str, number: &str) -> bool {
-        let begins = |from: &str| {
-            let mut rest = from;
-            number.chars().enumerate().all(|(at, digit)| {
-                if at > 0
-                    && let Some(behind) = rest.strip_prefix([' ', '.', '-'])
-                {
-                    rest = behind;
-                }
-                rest.strip_prefix(digit).inspect(|behind| rest = behind).is_some()
-            })
-        };
-        text.char_indices().any(|(at, _)| begins(&text[at..]))
     }
 
     fn providers() -> impl Strategy<Value = Provider> {

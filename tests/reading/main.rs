@@ -1,6 +1,7 @@
 //! What families write is understood, and nobody wrong is ever registered.
 //!
-//! Invented messages with known meaning; `MESSAGES` in the environment sets how many of each level, `SEED` which.
+//! Invented messages with known meaning, the same ones each time; `MESSAGES` in the environment sets how many others of
+//! each level are read, `SEED` which.
 
 mod rules;
 #[path = "../it/seed.rs"]
@@ -14,10 +15,13 @@ const CASES: &str = include_str!("cases.jsonl");
 use bot_kjp::registration::{Person, Provider, Rulebook, people};
 use jiff::civil::{Date, date};
 use seed::Random;
-use sloppy::{Level, Meant};
+use sloppy::{Level, Meant, Message};
 
-/// Messages of each level.
-const MESSAGES: usize = 7_000;
+/// Seeds of what is read each time, of each level.
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
+
+/// Messages of each seed.
+const MESSAGES: usize = 1_750;
 
 /// Examples of what was not understood, that are shown.
 const SHOWN: usize = 12;
@@ -34,14 +38,24 @@ fn is(person: &Person, meant: &Meant, provider: Provider) -> bool {
             || person.jenis_kartu.is_some_and(|(kind, _)| kind.stored() == meant.stored_kind()))
 }
 
-/// Of 100,000 people.
+/// The messages of a level that are asked for, or those of every time.
+fn messages(level: Level) -> Box<dyn Iterator<Item = Message>> {
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let of =
+        move |mut random: Random, count: usize| (0..count).map(move |_| sloppy::message(&mut random, level));
+    match (number("MESSAGES"), std::env::var_os("SEED")) {
+        (None, None) => {
+            Box::new(SEEDS.into_iter().flat_map(move |seed| of(Random::from_seed(seed), MESSAGES)))
+        }
+        (count, _) => Box::new(of(seed::announce(&format!("{level:?}")), count.unwrap_or(MESSAGES))),
+    }
+}
+
+/// `aim`: of a hundred people, so many must be understood.
 fn understood(level: Level, aim: f64) {
-    let count = std::env::var("MESSAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(MESSAGES);
-    let mut random: Random = seed::announce(&format!("{level:?}"));
     let (mut people_meant, mut understood, mut wrong) = (0usize, 0usize, 0usize);
     let mut shown = 0;
-    for _ in 0..count {
-        let message = sloppy::message(&mut random, level);
+    for message in messages(level) {
         let read = people::read(&Rulebook::default(), message.provider, [message.text.as_str()], TODAY);
         let registered: Vec<&Person> = match &read {
             Ok(read) => read.entries.iter().filter_map(|entry| entry.verdict.as_ref().ok()).collect(),

@@ -19,6 +19,9 @@ const FEWEST_LABELLED: usize = 3;
 /// Most groups of letters and digits that are looked at as one number.
 const MOST_PARTS: usize = 16;
 
+/// Most letters of a label that is spelled with dots, such as `K.J.P`.
+const MOST_SPELLED: usize = 6;
+
 /// Most digits that are part of a name: people tell namesakes apart by a number ("Ani 2").
 const DIGITS_OF_A_NAME: usize = 5;
 
@@ -51,7 +54,7 @@ pub struct Number<'a> {
     pub digits: String,
     pub form: Form,
     pub of: Option<Of>,
-    /// The kind of card that stands beside it, and whether only words stand there that are none.
+    /// The kind of card that stands beside it.
     pub kind: Option<CardType>,
     /// As it was written.
     pub written: &'a str,
@@ -68,7 +71,6 @@ pub enum Piece<'a> {
     Number(Number<'a>),
     Date {
         text: &'a str,
-        labelled: bool,
     },
     /// A kind of card on a line of its own.
     Kind(CardType),
@@ -118,7 +120,9 @@ pub fn of<'a>(line: &'a str, awaited: &[Label]) -> Line<'a> {
     }
     let tokens = tokens::of(line);
     let lower = line.to_ascii_lowercase();
-    let items = Scanner { line, lower: &lower, tokens: &tokens, at: 0, items: Vec::new() }.scan();
+    let last_number = tokens.iter().rposition(|token| token.digits() > 2);
+    let scanner = Scanner { line, lower: &lower, tokens: &tokens, last_number, at: 0, items: Vec::new() };
+    let items = scanner.scan();
     let mut read = pieces(line, items, awaited);
     // "Nama Ibu Sri": the mother's name, or hers. Nobody's numbers go on behind it.
     let named = lower.trim_start_matches(|c: char| !c.is_alphabetic()).starts_with("nama");
@@ -130,6 +134,8 @@ struct Scanner<'a> {
     line: &'a str,
     lower: &'a str,
     tokens: &'a [Token],
+    /// The last token with more digits than a list number or a namesake has.
+    last_number: Option<usize>,
     at: usize,
     items: Vec<Item>,
 }
@@ -485,13 +491,13 @@ impl Scanner<'_> {
         }
         let begin = self.at;
         let mut end = begin;
-        let number = self.tokens.iter().rposition(|token| token.digits() > 2);
         while let Some(token) = self.token(self.at) {
             match token.kind {
                 Kind::Word => {
                     // Beside numbers a label is one; on a line of its own a name may hold any word.
                     let labels = self.label().is_some_and(|(_, after)| {
-                        self.mark(after) == Some(':') || number.is_some_and(|number| number >= after)
+                        self.mark(after) == Some(':')
+                            || self.last_number.is_some_and(|number| number >= after)
                     });
                     if labels {
                         break;
@@ -661,7 +667,8 @@ impl Scanner<'_> {
         if single(at) {
             let mut letters = 1;
             let mut next = at;
-            while self.mark(next + 1) == Some('.')
+            while letters <= MOST_SPELLED
+                && self.mark(next + 1) == Some('.')
                 && self.glued(next + 1)
                 && single(next + 2)
                 && self.glued(next + 2)
@@ -670,7 +677,7 @@ impl Scanner<'_> {
                 letters += 1;
                 word.push_str(self.lower(next));
             }
-            if letters >= 3 || word == "kk" {
+            if (3..=MOST_SPELLED).contains(&letters) || word == "kk" {
                 after = next + 1;
             } else {
                 word.truncate(1);
@@ -809,7 +816,7 @@ fn pieces<'a>(line: &'a str, items: Vec<Item>, awaited: &[Label]) -> Line<'a> {
             })
             .collect();
         let mut read = Line { pieces: Vec::new(), labels, perhaps_name: false };
-        compact_date(line, &items, awaited, &mut read);
+        compact_date(line, &items, &mut read);
         if let ([label @ (Label::Nik | Label::Kk)], [Item::Short(at)]) = (awaited, &items[..])
             && at.len() >= FEWEST_LABELLED
         {
@@ -855,14 +862,14 @@ fn pieces<'a>(line: &'a str, items: Vec<Item>, awaited: &[Label]) -> Line<'a> {
             // The day on which somebody wants to come.
             Item::Date(_) if chat && !date_label && !has_number => {}
             Item::Date(at) => {
-                read.pieces.push(Piece::Date { text: &line[at.clone()], labelled: date_label });
+                read.pieces.push(Piece::Date { text: &line[at.clone()] });
                 date_label = false;
             }
             Item::Short(at) => {
                 let text = &line[at.clone()];
                 let behind_numbers = matches!(read.pieces.last(), Some(Piece::Number(_)));
                 if is_compact_date(text) && (date_label || !has_number || behind_numbers) {
-                    read.pieces.push(Piece::Date { text, labelled: date_label });
+                    read.pieces.push(Piece::Date { text });
                     date_label = false;
                 }
             }
@@ -936,16 +943,14 @@ fn said_to_be_a_number(line: &str, items: &mut [Item]) {
 }
 
 /// A date of digits alone stands on a line where nothing else does.
-fn compact_date<'a>(line: &'a str, items: &[Item], awaited: &[Label], read: &mut Line<'a>) {
-    let labelled = awaited.contains(&Label::BirthDate) || read.labels.contains(&Label::BirthDate);
+fn compact_date<'a>(line: &'a str, items: &[Item], read: &mut Line<'a>) {
     for item in items {
-        if let Item::Short(at) = item {
-            let text = &line[at.clone()];
-            if is_compact_date(text) {
-                read.pieces.push(Piece::Date { text, labelled });
-                read.labels.clear();
-                return;
-            }
+        if let Item::Short(at) = item
+            && is_compact_date(&line[at.clone()])
+        {
+            read.pieces.push(Piece::Date { text: &line[at.clone()] });
+            read.labels.clear();
+            return;
         }
     }
 }
@@ -968,6 +973,8 @@ fn without_other_fields(line: &str, items: Vec<Item>) -> Vec<Item> {
     let mut foreign = false;
     // In which city somebody was born.
     let mut birth = false;
+    // What is kept last is the label of a number.
+    let mut labelled = false;
     for item in items {
         match &item {
             Item::Label { label: Label::Other, .. } if birth => continue,
@@ -983,9 +990,10 @@ fn without_other_fields(line: &str, items: Vec<Item>) -> Vec<Item> {
                 passing = false;
                 birth = *label == Label::BirthDate;
             }
-            Item::Number { digits, form, .. } => {
+            Item::Number { digits, form, at } => {
                 let of_ours = digits.len() == SIXTEEN || digits.starts_with(card::PREFIX);
-                if is_phone(line, &item, digits, form, &kept) || (passing && (foreign || !of_ours)) {
+                let phone = *form == Form::Digits && is_phone(&line[..at.start], digits, labelled);
+                if phone || (passing && (foreign || !of_ours)) {
                     foreign = false;
                     continue;
                 }
@@ -995,22 +1003,21 @@ fn without_other_fields(line: &str, items: Vec<Item>) -> Vec<Item> {
             _ if passing => continue,
             _ => {}
         }
+        if !matches!(item, Item::Break(_)) {
+            labelled = matches!(
+                item,
+                Item::Label { label: Label::Nik | Label::Kk | Label::Card | Label::Kind(_), .. }
+            );
+        }
         kept.push(item);
     }
     kept
 }
 
-fn is_phone(line: &str, item: &Item, digits: &str, form: &Form, before: &[Item]) -> bool {
-    let Item::Number { at, .. } = item else { return false };
-    if *form != Form::Digits || !PHONE.contains(&digits.len()) {
-        return false;
-    }
-    let labelled = matches!(
-        before.iter().rev().find(|item| !matches!(item, Item::Break(_))),
-        Some(Item::Label { label: Label::Nik | Label::Kk | Label::Card | Label::Kind(_), .. })
-    );
-    let international = line[..at.start].ends_with('+');
-    international || (!labelled && (digits.starts_with("08") || digits.starts_with("628")))
+/// Whether digits, behind this text, are a telephone number. No label makes one of an international number.
+fn is_phone(before: &str, digits: &str, labelled: bool) -> bool {
+    let begins = digits.starts_with("08") || digits.starts_with("628");
+    PHONE.contains(&digits.len()) && (before.ends_with('+') || (begins && !labelled))
 }
 
 /// What each number of the line is a number of, in order; `None` for one that is passed over.

@@ -7,10 +7,13 @@
 mod personal;
 #[path = "../../../src/registration/mod.rs"]
 mod registration;
+#[path = "../stands_in.rs"]
+mod stands_in;
 
 use jiff::civil::{Date, date};
 use libfuzzer_sys::fuzz_target;
 use registration::{Provider, Rulebook, people, text};
+use stands_in::stands_in;
 
 const TODAY: Date = date(2026, 11, 24);
 
@@ -30,19 +33,3 @@ fuzz_target!(|input: &str| {
     cards_and_niks.dedup();
     assert_eq!(cards_and_niks.len(), people, "a number that serves two people");
 });
-
-/// As one group of digits, or as groups with a single space, dot or dash between each.
-fn stands_in(text: &str, number: &str) -> bool {
-    let begins = |from: &str| {
-        let mut rest = from;
-        number.chars().enumerate().all(|(at, digit)| {
-            if at > 0
-                && let Some(behind) = rest.strip_prefix([' ', '.', '-'])
-            {
-                rest = behind;
-            }
-            rest.strip_prefix(digit).inspect(|behind| rest = behind).is_some()
-        })
-    };
-    text.char_indices().any(|(at, _)| begins(&text[at..]))
-}
