@@ -1,4 +1,5 @@
-//! Any text is read without a panic, no digit of a registered person is invented, and no number serves two people.
+//! Any text is read without a panic and in linear time, no digit of a registered person is invented, and no number
+//! serves two people.
 
 #![no_main]
 #![allow(dead_code)]
@@ -10,18 +11,32 @@ mod registration;
 #[path = "../stands_in.rs"]
 mod stands_in;
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
 use jiff::civil::{Date, date};
 use libfuzzer_sys::fuzz_target;
 use registration::{Provider, Rulebook, people, text};
 use stands_in::stands_in;
 
+static RULES: LazyLock<Rulebook> = LazyLock::new(Rulebook::default);
+
 const TODAY: Date = date(2026, 11, 24);
+
+/// Bytes; the longest text that the desk accepts.
+const LONGEST: usize = 16 * 1024;
+/// Of so many texts one is repeated to `LONGEST` and timed, as that costs as much as a thousand others.
+const ONE_IN: usize = 4096;
+/// The slowest pieces known cost a tenth of it in this build; what is not linear costs several times as much.
+const LINEAR: Duration = Duration::from_millis(400);
+/// The fastest counts: the machine may have been busy with something else.
+const TRIES: u8 = 5;
 
 fuzz_target!(|input: &str| {
     let cleaned = text::clean(input);
     // At one of the providers each, so that more are read.
     let provider = Provider::ALL[input.len() % Provider::ALL.len()];
-    let reading = people::read_all(&Rulebook::default(), provider, [input], TODAY);
+    let reading = people::read_all(&RULES, provider, [input], TODAY);
     let mut cards_and_niks = Vec::new();
     for person in reading.entries.iter().filter_map(|entry| entry.verdict.as_ref().ok()) {
         let numbers = [person.kjp.expose(), person.ktp.expose(), person.kk.expose()];
@@ -32,4 +47,15 @@ fuzz_target!(|input: &str| {
     cards_and_niks.sort_unstable();
     cards_and_niks.dedup();
     assert_eq!(cards_and_niks.len(), people, "a number that serves two people");
+
+    let sum: usize = input.bytes().map(usize::from).sum();
+    if !input.is_empty() && sum % ONE_IN == 0 {
+        let long = input.repeat(LONGEST / input.len());
+        let fast = (0..TRIES).any(|_| {
+            let begun = Instant::now();
+            people::read_all(&RULES, provider, [long.as_str()], TODAY);
+            begun.elapsed() < LINEAR
+        });
+        assert!(fast, "not linear");
+    }
 });
