@@ -27,10 +27,20 @@ const TODAY: Date = date(2026, 11, 24);
 const LONGEST: usize = 16 * 1024;
 /// Of so many texts one is repeated to `LONGEST` and timed, as that costs as much as a thousand others.
 const ONE_IN: usize = 4096;
-/// The slowest pieces known cost a tenth of it in this build; what is not linear costs several times as much.
-const LINEAR: Duration = Duration::from_millis(400);
+/// A text four times as long may take so many times as long: linear is four, quadratic sixteen.
+const LINEAR: u32 = 9;
 /// The fastest counts: the machine may have been busy with something else.
 const TRIES: u8 = 5;
+
+/// How long a text takes at best.
+fn cost(provider: Provider, text: &str) -> Duration {
+    let once = |_| {
+        let begun = Instant::now();
+        people::read_all(&RULES, provider, [text], TODAY);
+        begun.elapsed()
+    };
+    (0..TRIES).map(once).min().unwrap_or_default()
+}
 
 fuzz_target!(|input: &str| {
     let cleaned = text::clean(input);
@@ -51,11 +61,7 @@ fuzz_target!(|input: &str| {
     let sum: usize = input.bytes().map(usize::from).sum();
     if !input.is_empty() && sum % ONE_IN == 0 {
         let long = input.repeat(LONGEST / input.len());
-        let fast = (0..TRIES).any(|_| {
-            let begun = Instant::now();
-            people::read_all(&RULES, provider, [long.as_str()], TODAY);
-            begun.elapsed() < LINEAR
-        });
-        assert!(fast, "not linear");
+        let quarter = input.repeat((LONGEST / 4 / input.len()).max(1));
+        assert!(cost(provider, &long) <= cost(provider, &quarter) * LINEAR, "not linear");
     }
 });
