@@ -159,6 +159,8 @@ pub struct Companion {
     /// `ADVSignedDeviceIdentity`, complete.
     pub identity_blob: Vec<u8>,
     pub keys: CompanionKeys,
+    /// Has uploaded keys by itself; until then the server only has those of its registration.
+    pub uploaded_keys: bool,
     pub queue: Queue,
     pub socket: Option<SocketId>,
     /// Has got its offline queue on this socket: live traffic may follow.
@@ -179,6 +181,7 @@ impl Companion {
             key_index,
             identity_blob,
             keys,
+            uploaded_keys: false,
             queue: Queue::default(),
             socket: None,
             drained: false,

@@ -1,6 +1,4 @@
-//! From the end of the handshake to live traffic: login, app-state key, backlog, marker.
-
-use wacore_binary::Node;
+//! From the end of the handshake to live traffic: login, backlog, marker.
 
 use super::accounts::{Addressing, DeviceAddress};
 use super::faults::LoginFault;
@@ -76,19 +74,13 @@ impl World {
         id
     }
 
-    /// The client is ready (`<active/>`): it gets its app-state key, its backlog and the marker.
+    /// The client is ready (`<active/>`): it gets its backlog and the marker.
     pub fn activate(&mut self, id: SocketId, at: DeviceAddress) {
         let Some(companion) = self.companion(at) else { return };
         if companion.socket != Some(id) || companion.drained {
             return;
         }
         companion.drained = true;
-        if !std::mem::replace(&mut companion.has_app_state_key, true)
-            && let Some(share) = self.app_state_key_share(at)
-            && let Some(companion) = self.companion(at)
-        {
-            companion.queue.push(share, false);
-        }
         let held = self.faults.holds_offline(at.account);
         let Some(companion) = self.companion(at) else { return };
         let backlog = if held { Vec::new() } else { companion.queue.backlog() };
@@ -112,24 +104,6 @@ impl World {
         }
         self.write(id, ib(node("offline").attr("count", count).build()));
         self.tell_who_is_typing(at);
-    }
-
-    /// The phone's peer message with the app-state key for a new companion.
-    fn app_state_key_share(&mut self, to: DeviceAddress) -> Option<Node> {
-        let now = self.now.unix;
-        let id = self.fresh_message_id();
-        let message = self.accounts[to.account].primary.phone.app_state_key_share(now);
-        let enc = self.encrypt_for(to.account, to, &message)?;
-        Some(
-            node("message")
-                .attr("from", self.accounts[to.account].jid(0, Addressing::Pn))
-                .attr("id", id)
-                .attr("t", now)
-                .attr("type", "text")
-                .attr("category", "peer")
-                .children([enc])
-                .build(),
-        )
     }
 }
 

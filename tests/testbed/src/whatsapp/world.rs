@@ -129,6 +129,10 @@ pub struct World {
     pub typing: BTreeMap<(DeviceAddress, AccountId), Typing>,
     /// How long somebody counts as typing without typing on.
     pub typing_lives: Duration,
+    /// Accounts' chats have moved from phone numbers to LIDs, as companions are told when they are linked.
+    pub lid_migrated: bool,
+    /// Phones that have companions send no delivery receipts.
+    pub silent_phones: bool,
 }
 
 impl World {
@@ -151,6 +155,8 @@ impl World {
             media: Media::default(),
             typing: BTreeMap::new(),
             typing_lives: TYPING_LIVES,
+            lid_migrated: true,
+            silent_phones: false,
         }
     }
 
