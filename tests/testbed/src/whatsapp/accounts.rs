@@ -165,6 +165,8 @@ pub struct Companion {
     pub socket: Option<SocketId>,
     /// Has got its offline queue on this socket: live traffic may follow.
     pub drained: bool,
+    /// Is getting it: so many stanzas were handed out.
+    pub handed_out: Option<usize>,
     /// Sent `<presence type="available">` on this socket.
     pub available: bool,
     /// Got the app-state key from the phone.
@@ -185,6 +187,7 @@ impl Companion {
             queue: Queue::default(),
             socket: None,
             drained: false,
+            handed_out: None,
             available: false,
             has_app_state_key: false,
             asked_for_prekeys: false,

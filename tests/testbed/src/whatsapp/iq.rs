@@ -66,6 +66,8 @@ impl World {
             ("passive", _) => {
                 if let Some(companion) = self.companion(at) {
                     companion.drained = false;
+                    companion.handed_out = None;
+                    companion.queue.forget_written();
                 }
                 result(iq, [])
             }

@@ -1,14 +1,24 @@
 //! From the end of the handshake to live traffic: login, backlog, marker.
 
+use std::time::Duration;
+
+use wacore_binary::Node;
+
 use super::accounts::{Addressing, DeviceAddress};
 use super::faults::LoginFault;
 use super::noise::Finished;
 use super::pairing::Registration;
-use super::stanza::{ib, node};
-use super::world::{Outgoing, Peer, SocketId, World};
+use super::stanza::{Stanza, ib, node};
+use super::world::{Later, Outgoing, Peer, SocketId, World};
 
 /// `<failure reason>` for a device that is not, or no longer, linked.
 const NOT_LINKED: u16 = 401;
+
+/// Stanzas of a backlog that come before anybody asks for them.
+const PRIMER: usize = 5;
+
+/// Time for a client to ask for more of its backlog. Some ask once and others never, and get it too.
+const UNASKED: Duration = Duration::from_secs(2);
 
 impl World {
     /// A client finished its handshake.
@@ -52,6 +62,7 @@ impl World {
         self.accounts[at.account].logins += 1;
         let Some(companion) = self.companion(at) else { return id };
         companion.drained = false;
+        companion.handed_out = None;
         companion.queue.forget_written();
         companion.available = false;
         if let Some(old) = companion.socket.replace(id) {
@@ -74,35 +85,82 @@ impl World {
         id
     }
 
-    /// The client is ready (`<active/>`): it gets its backlog and the marker.
+    /// The client is ready (`<active/>`): it hears how much waits, gets the beginning of it, the rest in batches
+    /// as it asks for them, and the marker.
     pub fn activate(&mut self, id: SocketId, at: DeviceAddress) {
         let Some(companion) = self.companion(at) else { return };
-        if companion.socket != Some(id) || companion.drained {
+        if companion.socket != Some(id) || companion.drained || companion.handed_out.is_some() {
             return;
         }
-        companion.drained = true;
-        let held = self.faults.holds_offline(at.account);
-        let Some(companion) = self.companion(at) else { return };
-        let backlog = if held { Vec::new() } else { companion.queue.backlog() };
-        log::info!("device {}:{} gets a backlog of {}", at.account, at.device, backlog.len());
-        if !backlog.is_empty() {
-            let count = |tag: &str| backlog.iter().filter(|stanza| stanza.tag == tag).count();
-            let preview = node("offline_preview")
-                .attr("count", backlog.len())
-                .attr("message", count("message"))
-                .attr("notification", count("notification"))
-                .attr("receipt", count("receipt"))
-                .attr("appdata", 0u8)
-                .attr("call", 0u8)
-                .attr("status", 0u8)
-                .build();
-            self.write(id, ib(preview));
+        if self.faults.holds_offline(at.account) {
+            return self.backlog_is_over(id, at, 0);
         }
-        let count = backlog.len();
-        for stanza in backlog {
+        let Some(companion) = self.companion(at) else { return };
+        let tags = companion.queue.start_backlog();
+        log::info!("device {}:{} gets a backlog of {}", at.account, at.device, tags.len());
+        if tags.is_empty() {
+            return self.backlog_is_over(id, at, 0);
+        }
+        companion.handed_out = Some(0);
+        let count = |tag: &str| tags.iter().filter(|waiting| *waiting == tag).count();
+        let preview = node("offline_preview")
+            .attr("count", tags.len())
+            .attr("message", count("message"))
+            .attr("notification", count("notification"))
+            .attr("receipt", count("receipt"))
+            .attr("appdata", 0u8)
+            .attr("call", 0u8)
+            .attr("status", 0u8)
+            .build();
+        self.write(id, ib(preview));
+        self.hand_out(id, at, PRIMER);
+    }
+
+    /// `<ib>` of a client: `<offline_batch count="200"/>` asks for so much more of the backlog. Nothing follows
+    /// from anything else.
+    pub fn on_ib(&mut self, id: SocketId, at: DeviceAddress, request: &Node) {
+        let asked = request.child("offline_batch").and_then(|batch| batch.attr("count")?.parse().ok());
+        if let Some(count) = asked {
+            self.hand_out(id, at, count);
+        }
+    }
+
+    /// Nobody asked for more since so many stanzas of the backlog were handed out: the rest comes all the same.
+    pub fn hand_out_rest(&mut self, id: SocketId, at: DeviceAddress, handed_out: usize) {
+        if self.companion(at).is_some_and(|companion| companion.handed_out == Some(handed_out)) {
+            self.hand_out(id, at, usize::MAX);
+        }
+    }
+
+    fn hand_out(&mut self, id: SocketId, at: DeviceAddress, count: usize) {
+        let Some(companion) = self.companion(at).filter(|companion| companion.socket == Some(id)) else {
+            return;
+        };
+        let Some(before) = companion.handed_out else { return };
+        let batch = companion.queue.batch(before, count);
+        let handed_out = before + batch.len();
+        companion.handed_out = Some(handed_out);
+        let more = companion.queue.has_backlog();
+        for stanza in batch {
             self.write(id, stanza);
         }
-        self.write(id, ib(node("offline").attr("count", count).build()));
+        match more {
+            true => self.after(UNASKED, Later::RestOfBacklog { to: at, socket: id, handed_out }),
+            false => self.backlog_is_over(id, at, handed_out),
+        }
+    }
+
+    /// The marker, and what came meanwhile.
+    fn backlog_is_over(&mut self, id: SocketId, at: DeviceAddress, handed_out: usize) {
+        self.write(id, ib(node("offline").attr("count", handed_out).build()));
+        let held = self.faults.holds_offline(at.account);
+        let Some(companion) = self.companion(at) else { return };
+        companion.handed_out = None;
+        companion.drained = true;
+        let live = if held { Vec::new() } else { companion.queue.take_unwritten() };
+        for stanza in live {
+            self.write(id, stanza);
+        }
         self.tell_who_is_typing(at);
     }
 }

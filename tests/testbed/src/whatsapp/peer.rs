@@ -144,3 +144,208 @@ impl World {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use wacore::proto_helpers::MessageExt;
+    use wacore_libsignal::protocol::PreKeySignalMessage;
+    use waproto::whatsapp::message::peer_data_operation_request_message::PlaceholderMessageResendRequest;
+    use waproto::whatsapp::message::{AppStateSyncKeyId, AppStateSyncKeyRequest};
+
+    use super::super::accounts::{Companion, CompanionKeys};
+    use super::super::prekeys::bundle_children;
+    use super::super::primary::{SendAs, text_message};
+    use super::super::stanza::{Stanza, leaf};
+    use super::super::world::{Outgoing, Peer, SocketId};
+    use super::*;
+    use crate::phone::{KeyBundle, Kind, Phone};
+
+    const COMPANION: DeviceAddress = DeviceAddress { account: 0, device: 1 };
+
+    /// Ani's account with a companion that is online. What a companion must be able to do, a phone can.
+    struct Linked {
+        world: World,
+        companion: Phone,
+        socket: SocketId,
+        out: async_channel::Receiver<Outgoing>,
+    }
+
+    impl Linked {
+        fn new() -> Linked {
+            let mut rng = StdRng::seed_from_u64(1);
+            let mut companion = Phone::new(&mut rng);
+            let mut world = World::new(rng);
+            world.account_named("Ani");
+            let KeyBundle { registration_id, identity, signed, .. } = companion.key_bundle();
+            let keys = CompanionKeys { registration_id, identity, signed, one_time: Default::default() };
+            let (sender, out) = World::socket_queue();
+            let socket = world.open_socket(sender, Peer::Device(COMPANION));
+            let linked = Companion {
+                socket: Some(socket),
+                drained: true,
+                ..Companion::new([0; 32], 1, Vec::new(), keys)
+            };
+            world.accounts[0].companions.insert(COMPANION.device, linked);
+            Linked { world, companion, socket, out }
+        }
+
+        /// What the server wrote since the last look.
+        fn written(&mut self) -> Vec<Node> {
+            let written = std::iter::from_fn(|| self.out.try_recv().ok());
+            written
+                .filter_map(|it| if let Outgoing::Stanza(stanza) = it { Some(stanza) } else { None })
+                .collect()
+        }
+
+        fn asks(&mut self, kind: &'static str, children: Vec<Node>) -> Vec<Node> {
+            let iq = node("iq").attr("id", "1").attr("type", kind).attr("xmlns", "encrypt");
+            self.world.on_iq(self.socket, COMPANION, &iq.children(children).build());
+            self.world.settle();
+            self.written()
+        }
+
+        /// Uploads keys, one of them for one time. Gives that one's id and what the server wrote.
+        fn uploads(&mut self) -> (u32, Vec<Node>) {
+            let bundle = self.companion.key_bundle();
+            let mut children = bundle_children(&bundle);
+            let key = children.pop().expect("a bundle ends with the one-time key");
+            children.push(node("list").children([key]).build());
+            (bundle.one_time.expect("a phone always has one").0, self.asks("set", children))
+        }
+
+        /// The companion decrypts a peer message of its phone.
+        fn reads(&mut self, stanza: &Node) -> Message {
+            assert_eq!(stanza.attr("category").as_deref(), Some("peer"), "{stanza:?}");
+            let enc = stanza.child("enc").expect("a ciphertext");
+            let kind = Kind::parse(&enc.attr("type").unwrap()).unwrap();
+            let phone = self.world.accounts[0].number.clone();
+            self.companion.decrypt(&phone, 0, kind, enc.bytes().unwrap()).unwrap()
+        }
+
+        /// The companion tells its phone something; gives what it is told in return.
+        fn tells(&mut self, request: ProtocolMessage) -> Vec<Message> {
+            let message = Message { protocol_message: MessageField::some(request), ..Default::default() };
+            let owner = &mut self.world.accounts[0];
+            let (phone, to) = (owner.number.clone(), owner.jid(0, Addressing::Lid));
+            let bundle = (!self.companion.has_session(&phone, 0)).then(|| owner.primary.phone.key_bundle());
+            let (kind, bytes) = self.companion.encrypt(&phone, 0, bundle.as_ref(), &message).unwrap();
+            let enc = leaf("enc", bytes).with("v", "2").with("type", kind.as_str());
+            let id = self.world.fresh_message_id();
+            let stanza =
+                node("message").attr("to", to).attr("id", id).attr("category", "peer").children([enc]);
+            self.world.on_message(COMPANION, stanza.build());
+            self.world.settle();
+            let told: Vec<Node> = self.written().into_iter().filter(|it| it.tag == "message").collect();
+            told.iter().map(|stanza| self.reads(stanza)).collect()
+        }
+
+        fn asks_for_key(&mut self, id: &[u8]) -> Vec<Message> {
+            let asked =
+                AppStateSyncKeyRequest { key_ids: vec![AppStateSyncKeyId { key_id: Some(id.to_vec()) }] };
+            self.tells(ProtocolMessage {
+                r#type: Some(Type::AppStateSyncKeyRequest),
+                app_state_sync_key_request: MessageField::some(asked),
+                ..Default::default()
+            })
+        }
+
+        fn asks_for_message(&mut self, key: MessageKey) -> WebMessageInfo {
+            let asked = PeerDataOperationRequestMessage {
+                peer_data_operation_request_type: Some(
+                    PeerDataOperationRequestType::PlaceholderMessageResend,
+                ),
+                placeholder_message_resend_request: vec![PlaceholderMessageResendRequest {
+                    message_key: MessageField::some(key),
+                }],
+                ..Default::default()
+            };
+            let told = self.tells(ProtocolMessage {
+                r#type: Some(Type::PeerDataOperationRequestMessage),
+                peer_data_operation_request_message: MessageField::some(asked),
+                ..Default::default()
+            });
+            let [answer] = &told[..] else { panic!("one answer, not {}", told.len()) };
+            let protocol = answer.protocol_message.as_option().unwrap();
+            let response = protocol.peer_data_operation_request_response_message.as_option().unwrap();
+            let result =
+                response.peer_data_operation_result[0].placeholder_message_resend_response.as_option();
+            let bytes = result.unwrap().web_message_info_bytes.as_ref().unwrap();
+            waproto::codec::web_message_info_decode(bytes).unwrap()
+        }
+    }
+
+    fn key_id(message: &Message) -> Vec<u8> {
+        let share = message.protocol_message.as_option().unwrap().app_state_sync_key_share.as_option();
+        share.unwrap().keys[0].key_id.as_option().unwrap().key_id.clone().unwrap()
+    }
+
+    #[test]
+    fn the_app_state_key_comes_once_after_the_first_upload_with_a_one_time_key_of_it() {
+        let mut linked = Linked::new();
+        let digest = || vec![node("digest").build()];
+        let before = linked.asks("get", digest());
+        assert_eq!(before[0].child("error").unwrap().attr("code").as_deref(), Some("404"));
+
+        let (uploaded, written) = linked.uploads();
+        let [answer, share] = &written[..] else { panic!("{written:?}") };
+        assert_eq!(answer.attr("type").as_deref(), Some("result"));
+        let ciphertext = share.child("enc").unwrap().bytes().unwrap();
+        let first = PreKeySignalMessage::try_from(ciphertext).unwrap();
+        assert_eq!(first.pre_key_id().map(u32::from), Some(uploaded));
+        let known = linked.world.accounts[0].primary.phone.app_state_key_id().to_vec();
+        let share = linked.reads(share);
+        assert_eq!(key_id(&share), known);
+
+        assert!(linked.asks("get", digest())[0].child("digest").is_some());
+        assert_eq!(linked.uploads().1.len(), 1, "the key came again");
+    }
+
+    #[test]
+    fn a_phone_that_is_offline_shares_the_key_when_it_comes_back() {
+        let mut linked = Linked::new();
+        linked.world.set_online(0, false);
+        assert_eq!(linked.uploads().1.len(), 1);
+        linked.world.set_online(0, true);
+        let written = linked.written();
+        assert_eq!(written.len(), 1);
+        linked.reads(&written[0]);
+    }
+
+    #[test]
+    fn a_companion_that_lost_the_app_state_key_gets_it_again_and_no_other_one() {
+        let mut linked = Linked::new();
+        let share = linked.uploads().1.remove(1);
+        let key = key_id(&linked.reads(&share));
+        let again = linked.asks_for_key(&key);
+        assert_eq!(again.iter().map(key_id).collect::<Vec<_>>(), [key]);
+        assert!(linked.asks_for_key(b"other!").is_empty());
+    }
+
+    #[test]
+    fn a_phone_gives_its_companion_the_messages_that_it_could_read() {
+        let mut linked = Linked::new();
+        linked.uploads();
+        let budi = linked.world.account_named("Budi");
+        let ani = linked.world.accounts[0].number.clone();
+        let id = linked.world.phone_sends(budi, &ani, text_message("halo"), SendAs::default()).unwrap();
+        linked.world.settle();
+        linked.written();
+        let (lid, number) = (Addressing::Lid, Addressing::Pn);
+        let asked = |linked: &Linked, id: &str| MessageKey {
+            remote_jid: Some(linked.world.accounts[budi].jid(0, lid).to_string()),
+            from_me: Some(false),
+            id: Some(id.to_owned()),
+            participant: None,
+        };
+        let key = asked(&linked, &id);
+        let found = linked.asks_for_message(key);
+        assert_eq!(found.message.as_option().and_then(|message| message.text_content()), Some("halo"));
+        let named = linked.world.accounts[budi].jid(0, number).to_string();
+        assert_eq!(found.key.as_option().unwrap().remote_jid, Some(named));
+
+        let key = asked(&linked, "3EB0");
+        assert!(linked.asks_for_message(key).message.as_option().is_none());
+    }
+}
