@@ -175,3 +175,92 @@ fn fail_login(out: &async_channel::Sender<Outgoing>, reason: u16, attrs: &[(Stri
     let _ = out.try_send(Outgoing::Stanza(failure));
     let _ = out.try_send(Outgoing::Close);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::linked::{COMPANION, Linked};
+    use super::super::primary::{SendAs, text_message};
+    use super::*;
+
+    /// Ani's companion, ready to say that it is ready, with so many messages waiting for it.
+    fn away(waiting: usize) -> Linked {
+        let mut linked = Linked::new();
+        if let Some(companion) = linked.world.companion(COMPANION) {
+            companion.drained = false;
+        }
+        write(&mut linked, waiting);
+        assert!(linked.written().is_empty());
+        linked
+    }
+
+    fn write(linked: &mut Linked, messages: usize) {
+        let budi = linked.world.account_named("Budi");
+        let ani = linked.world.accounts[0].number.clone();
+        for n in 0..messages {
+            let message = text_message(&format!("pesan {n}"));
+            linked.world.phone_sends(budi, &ani, message, SendAs::default()).unwrap();
+        }
+        linked.world.settle();
+    }
+
+    /// What was written since the last look: for a message its place in the backlog, for an `<ib>` what it says.
+    fn came(linked: &mut Linked) -> Vec<String> {
+        let written = linked.written();
+        let said = written.iter().map(|stanza| match stanza.first_child() {
+            Some(child) if stanza.tag == "ib" => format!("{} {}", child.tag, child.attr("count").unwrap()),
+            _ => stanza.attr("offline").map_or("live".into(), |place| place.into_owned()),
+        });
+        said.collect()
+    }
+
+    fn ask(linked: &mut Linked, count: usize) -> Vec<String> {
+        let batch = node("offline_batch").attr("count", count).build();
+        linked.world.on_stanza(linked.socket, node("ib").children([batch]).build());
+        came(linked)
+    }
+
+    fn places(from: usize, to: usize) -> Vec<String> {
+        (from..to).map(|place| place.to_string()).collect()
+    }
+
+    #[test]
+    fn a_backlog_is_announced_begun_and_goes_on_as_it_is_asked_for() {
+        let mut linked = away(20);
+        linked.world.activate(linked.socket, COMPANION);
+        let first = came(&mut linked);
+        assert_eq!(first[0], "offline_preview 20");
+        assert_eq!(first[1..], places(0, PRIMER));
+        // What comes meanwhile comes behind it.
+        write(&mut linked, 1);
+        assert_eq!(came(&mut linked), [""; 0]);
+        assert_eq!(ask(&mut linked, 10), places(PRIMER, PRIMER + 10));
+        let last = ask(&mut linked, 200);
+        assert_eq!(last[..5], places(15, 20));
+        assert_eq!(last[5..], ["offline 20", "live"]);
+        assert_eq!(ask(&mut linked, 200), [""; 0]);
+        write(&mut linked, 1);
+        assert_eq!(came(&mut linked), ["live"]);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_nothing_gets_its_backlog_later() {
+        let mut linked = away(20);
+        linked.world.activate(linked.socket, COMPANION);
+        came(&mut linked);
+        linked.world.now.instant += UNASKED / 2;
+        linked.world.run_timers();
+        assert_eq!(came(&mut linked), [""; 0]);
+        linked.world.now.instant += UNASKED;
+        linked.world.run_timers();
+        let rest = came(&mut linked);
+        assert_eq!(rest[..15], places(PRIMER, 20));
+        assert_eq!(rest[15..], ["offline 20"]);
+    }
+
+    #[test]
+    fn nothing_that_waits_is_a_marker_alone() {
+        let mut linked = away(0);
+        linked.world.activate(linked.socket, COMPANION);
+        assert_eq!(came(&mut linked), ["offline 0"]);
+    }
+}

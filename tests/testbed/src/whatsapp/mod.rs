@@ -17,6 +17,8 @@ mod appstate;
 mod faults;
 mod groups;
 mod iq;
+#[cfg(test)]
+mod linked;
 mod login;
 mod media;
 pub(crate) mod noise;

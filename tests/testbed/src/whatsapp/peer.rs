@@ -147,74 +147,18 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
     use wacore::proto_helpers::MessageExt;
     use wacore_libsignal::protocol::PreKeySignalMessage;
     use waproto::whatsapp::message::peer_data_operation_request_message::PlaceholderMessageResendRequest;
     use waproto::whatsapp::message::{AppStateSyncKeyId, AppStateSyncKeyRequest};
 
-    use super::super::accounts::{Companion, CompanionKeys};
-    use super::super::prekeys::bundle_children;
+    use super::super::linked::{COMPANION, Linked};
     use super::super::primary::{SendAs, text_message};
     use super::super::stanza::{Stanza, leaf};
-    use super::super::world::{Outgoing, Peer, SocketId};
     use super::*;
-    use crate::phone::{KeyBundle, Kind, Phone};
-
-    const COMPANION: DeviceAddress = DeviceAddress { account: 0, device: 1 };
-
-    /// Ani's account with a companion that is online. What a companion must be able to do, a phone can.
-    struct Linked {
-        world: World,
-        companion: Phone,
-        socket: SocketId,
-        out: async_channel::Receiver<Outgoing>,
-    }
+    use crate::phone::Kind;
 
     impl Linked {
-        fn new() -> Linked {
-            let mut rng = StdRng::seed_from_u64(1);
-            let mut companion = Phone::new(&mut rng);
-            let mut world = World::new(rng);
-            world.account_named("Ani");
-            let KeyBundle { registration_id, identity, signed, .. } = companion.key_bundle();
-            let keys = CompanionKeys { registration_id, identity, signed, one_time: Default::default() };
-            let (sender, out) = World::socket_queue();
-            let socket = world.open_socket(sender, Peer::Device(COMPANION));
-            let linked = Companion {
-                socket: Some(socket),
-                drained: true,
-                ..Companion::new([0; 32], 1, Vec::new(), keys)
-            };
-            world.accounts[0].companions.insert(COMPANION.device, linked);
-            Linked { world, companion, socket, out }
-        }
-
-        /// What the server wrote since the last look.
-        fn written(&mut self) -> Vec<Node> {
-            let written = std::iter::from_fn(|| self.out.try_recv().ok());
-            written
-                .filter_map(|it| if let Outgoing::Stanza(stanza) = it { Some(stanza) } else { None })
-                .collect()
-        }
-
-        fn asks(&mut self, kind: &'static str, children: Vec<Node>) -> Vec<Node> {
-            let iq = node("iq").attr("id", "1").attr("type", kind).attr("xmlns", "encrypt");
-            self.world.on_iq(self.socket, COMPANION, &iq.children(children).build());
-            self.world.settle();
-            self.written()
-        }
-
-        /// Uploads keys, one of them for one time. Gives that one's id and what the server wrote.
-        fn uploads(&mut self) -> (u32, Vec<Node>) {
-            let bundle = self.companion.key_bundle();
-            let mut children = bundle_children(&bundle);
-            let key = children.pop().expect("a bundle ends with the one-time key");
-            children.push(node("list").children([key]).build());
-            (bundle.one_time.expect("a phone always has one").0, self.asks("set", children))
-        }
-
         /// The companion decrypts a peer message of its phone.
         fn reads(&mut self, stanza: &Node) -> Message {
             assert_eq!(stanza.attr("category").as_deref(), Some("peer"), "{stanza:?}");

@@ -344,7 +344,8 @@ impl World {
         primary.sender_key_with.insert(group.clone(), with);
         let enc = leaf("enc", primary.phone.encrypt_for_group(&group, message)?);
         let mut content = vec![enc.with("v", "2").with("type", "skmsg")];
-        if !participants.is_empty() {
+        // A status may have no viewers.
+        if !participants.is_empty() || chat.server == Server::Broadcast {
             content.insert(0, node("participants").children(participants).build());
         }
         Ok(content)
