@@ -10,6 +10,9 @@ use super::stanza::node;
 use super::world::{Outgoing, Peer, SocketId, World};
 use crate::phone::{KeyBundle, Phone};
 
+/// Keys that it uploads: so many that nobody asks for more.
+const ONE_TIME_KEYS: usize = 20;
+
 pub const COMPANION: DeviceAddress = DeviceAddress { account: 0, device: 1 };
 
 /// Ani's account with a companion that is online. What a companion must be able to do, a phone can.
@@ -50,12 +53,12 @@ impl Linked {
         self.written()
     }
 
-    /// Uploads keys, one of them for one time. Gives that one's id and what the server wrote.
+    /// Uploads keys. Gives the id of the first for one time, and what the server wrote.
     pub fn uploads(&mut self) -> (u32, Vec<Node>) {
-        let bundle = self.companion.key_bundle();
-        let mut children = bundle_children(&bundle);
-        let key = children.pop().expect("a bundle ends with the one-time key");
-        children.push(node("list").children([key]).build());
-        (bundle.one_time.expect("a phone always has one").0, self.asks("set", children))
+        let bundles: Vec<KeyBundle> = (0..ONE_TIME_KEYS).map(|_| self.companion.key_bundle()).collect();
+        let one_time = bundles.iter().filter_map(|bundle| bundle_children(bundle).pop()).collect::<Vec<_>>();
+        let mut children = bundle_children(&KeyBundle { one_time: None, ..bundles[0].clone() });
+        children.push(node("list").children(one_time).build());
+        (bundles[0].one_time.expect("a phone always has one").0, self.asks("set", children))
     }
 }
