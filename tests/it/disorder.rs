@@ -310,10 +310,11 @@ fn groups_statuses_newsletters_and_own_messages_are_ignored() {
         say(&budis, &group, 0);
         say(&scene.operator, &group, 1);
     }
-    say(&budis, "status@broadcast", 2);
     // The operator writes to itself and to people.
     say(&scene.operator, scene.operator.number(), 4);
     say(&scene.operator, budis.number(), 5);
+    // Those see it that Budi has written with: the operator.
+    say(&budis, "status@broadcast", 2);
     let newsletter = Fault::Send {
         tag: "message".into(),
         attrs: [

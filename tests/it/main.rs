@@ -11,6 +11,7 @@ mod guest;
 mod health;
 mod install;
 mod kill;
+mod library;
 mod line;
 mod line_scene;
 mod machine;

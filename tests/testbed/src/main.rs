@@ -13,13 +13,16 @@ testbed demo --bot PATH [--fast]      plays the bot on one machine; see testbed 
 testbed bench --bot PATH […]          measures it against Baileys; see testbed bench --help
 testbed supabase --schema FILE        PostgreSQL and PostgREST as a Supabase project with that SQL (what
                                       `bot-kjp schema` prints); ends with its standard input
-testbed whatsapp [--port N] [--tls] [--media-host HOST] [--dns] [--proxy] [COMMON]
+testbed whatsapp [--port N] [--tls] [--media-host HOST] [--not-lid-migrated] [--silent-phones] [--dns]
+                 [--proxy] [COMMON]
 testbed dns      [--port N] [--tls-port N] [--https-port N] [--host NAME=ADDRESS[,ADDRESS]] [COMMON]
 testbed proxy    --to HOST:PORT [--port N] [COMMON]
 
   --port N           port of the server (default: a free one); of dns: for UDP and TCP
   --tls              speak TLS too, under a throw-away authority
   --media-host HOST  host and port that clients are told for media
+  --not-lid-migrated clients are told that their account's chats still go by phone number
+  --silent-phones    phones with linked devices send no delivery receipts, as other suites expect
   --dns              a DNS server beside it that knows WhatsApp's hosts; its certificate is of the
                      same authority
   --proxy            a TCP proxy in front of it

@@ -34,6 +34,8 @@ struct Given {
     level: log::LevelFilter,
     tls: bool,
     media_host: Option<String>,
+    not_lid_migrated: bool,
+    silent_phones: bool,
     dns: bool,
     proxy: bool,
     hosts: Vec<(String, Vec<IpAddr>)>,
@@ -53,6 +55,8 @@ impl Given {
             level: log::LevelFilter::Info,
             tls: false,
             media_host: None,
+            not_lid_migrated: false,
+            silent_phones: false,
             dns: false,
             proxy: false,
             hosts: Vec::new(),
@@ -69,6 +73,8 @@ impl Given {
             };
             match name.as_str() {
                 "tls" => given.tls = true,
+                "not-lid-migrated" => given.not_lid_migrated = true,
+                "silent-phones" => given.silent_phones = true,
                 "dns" => given.dns = true,
                 "proxy" => given.proxy = true,
                 "port" => given.port = arguments.value()?.parse()?,
@@ -144,15 +150,16 @@ fn places(server: &DnsServer) -> Vec<(&'static str, String)> {
 }
 
 pub fn whatsapp(arguments: lexopt::Parser) -> Result<()> {
-    let Some(given) = Given::read(arguments, &["port", "tls", "media-host", "dns", "proxy"])? else {
-        return Ok(());
-    };
+    let own = ["port", "tls", "media-host", "not-lid-migrated", "silent-phones", "dns", "proxy"];
+    let Some(given) = Given::read(arguments, &own)? else { return Ok(()) };
     let authority = Authority::new()?;
     let mut options = Options {
         address: SocketAddr::new(given.address()?, given.port),
         tls: given.tls,
         authority: Some(authority.clone()),
         media_host: given.media_host.clone(),
+        lid_migrated: !given.not_lid_migrated,
+        silent_phones: given.silent_phones,
         ..Options::default()
     };
     if let Some(seconds) = std::env::var_os("CHATSTATE_TTL_SECS") {

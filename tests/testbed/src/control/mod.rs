@@ -24,7 +24,7 @@
 //! | `online` | `name`, `online` | |
 //! | `forget_sessions` | `name`, `number` | |
 //! | `wait_online` | `name`, \[`seconds` = 30\] | |
-//! | `group` | `subject`, `members` = names, \[`addressing`\] | `group` |
+//! | `group` | `subject`, `members` = names, \[`addressing`: `lid` unless it is an old group\] | `group` |
 //! | `fault` | `fault` (see [`crate::Fault`]), \[`number`\] | |
 //! | `clear_faults` | | of WhatsApp's server alone |
 //! | `dns_host` | `host`, `addresses`, \[`ttl` = 60\] | |

@@ -72,7 +72,7 @@ pub enum Command {
     Group {
         subject: String,
         members: Vec<String>,
-        #[serde(default)]
+        #[serde(default = "as_new_groups")]
         addressing: Addressing,
     },
     Fault {
@@ -80,6 +80,11 @@ pub enum Command {
         number: Option<String>,
     },
     ClearFaults,
+}
+
+/// New groups name their members by LID; only old ones do it by number.
+fn as_new_groups() -> Addressing {
+    Addressing::Lid
 }
 
 /// The server's part of `status`.

@@ -23,7 +23,7 @@ use waproto::whatsapp::Message;
 use waproto::whatsapp::message::protocol_message::Type;
 use waproto::whatsapp::message::{
     AppStateSyncKey, AppStateSyncKeyData, AppStateSyncKeyFingerprint, AppStateSyncKeyId,
-    AppStateSyncKeyShare, ProtocolMessage,
+    AppStateSyncKeyShare, ProtocolMessage, SenderKeyDistributionMessage,
 };
 
 pub use adv::{Adopted, AdvError};
@@ -163,6 +163,11 @@ impl Phone {
         }
     }
 
+    /// Id of the account's app-state key.
+    pub fn app_state_key_id(&self) -> &[u8] {
+        &self.app_state_key.0
+    }
+
     /// Encodes, pads and encrypts `message` for one device. `bundle` starts a new session, even if
     /// there is one (as after a retry receipt); without it there must be a session.
     ///
@@ -222,6 +227,68 @@ impl Phone {
         ciphertext: &[u8],
     ) -> Result<Vec<u8>, SignalError> {
         self.signal.decrypt(from, device, kind, ciphertext, &mut self.rng)
+    }
+
+    /// The message that gives a device the phone's sender key for a group (its JID): with it, it reads what
+    /// [`Phone::encrypt_for_group`] makes from now on.
+    ///
+    /// # Errors
+    /// [`SignalError::OwnSenderKey`] when the stored key is spoilt.
+    pub fn sender_key(&mut self, group: &str) -> Result<Message, SignalError> {
+        let key = self.signal.sender_key(group, &mut self.rng)?;
+        Ok(Message {
+            sender_key_distribution_message: MessageField::some(SenderKeyDistributionMessage {
+                group_id: Some(group.to_owned()),
+                axolotl_sender_key_distribution_message: Some(key),
+            }),
+            ..Default::default()
+        })
+    }
+
+    /// Whoever has the phone's sender key for a group cannot read what it writes there from now on, as when
+    /// somebody left.
+    pub fn renew_sender_key(&mut self, group: &str) {
+        self.signal.renew_sender_key(group);
+    }
+
+    /// Encodes, pads and encrypts `message` once for everybody in a group.
+    ///
+    /// # Errors
+    /// [`SignalError::OwnSenderKey`] when [`Phone::sender_key`] was never asked for.
+    pub fn encrypt_for_group(&mut self, group: &str, message: &Message) -> Result<Vec<u8>, SignalError> {
+        let plaintext = pad(codec::message_to_vec(message), &mut self.rng);
+        self.signal.encrypt_for_group(group, &plaintext, &mut self.rng)
+    }
+
+    /// Takes a device's sender key; what is not complete or names no group is no key.
+    ///
+    /// # Errors
+    /// [`SignalError::Decrypt`] when the key cannot be read.
+    pub fn accept_sender_key(
+        &mut self,
+        from: &str,
+        device: u32,
+        key: &SenderKeyDistributionMessage,
+    ) -> Result<(), SignalError> {
+        match (&key.group_id, &key.axolotl_sender_key_distribution_message) {
+            (Some(group), Some(key)) => self.signal.accept_sender_key(group, from, device, key),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decrypts what one device wrote to a group.
+    ///
+    /// # Errors
+    /// As [`Phone::decrypt`]; [`SignalError::NoSenderKey`] without that device's key.
+    pub fn decrypt_from_group(
+        &mut self,
+        group: &str,
+        from: &str,
+        device: u32,
+        ciphertext: &[u8],
+    ) -> Result<Message, DecryptError> {
+        let padded = self.signal.decrypt_from_group(group, from, device, ciphertext)?;
+        codec::message_decode(unpad(&padded)?).map_err(DecryptError::NotAMessage)
     }
 
     /// Whether [`Phone::encrypt`] works for that device without a bundle.

@@ -1,16 +1,18 @@
 //! The phone as a party of the Signal protocol: key bundles, sessions, messages (Signal v3, no
-//! post-quantum ratchet).
+//! post-quantum ratchet), and sender keys, by which one ciphertext serves a whole group.
 
 use futures_lite::future::block_on;
 use rand::rngs::StdRng;
 use rand::{CryptoRng, RngExt};
 use wacore_libsignal::protocol::{
     CiphertextMessage, CurveError, GenericSignedPreKey, IdentityKeyPair, KeyPair, PreKeyBundle,
-    PreKeySignalMessage, ProtocolAddress, PublicKey, SignalMessage, SignalProtocolError, SignedPreKeyId,
-    SignedPreKeyRecord, Timestamp, UsePQRatchet, message_decrypt, message_encrypt, process_prekey_bundle,
+    PreKeySignalMessage, ProtocolAddress, PublicKey, SenderKeyDistributionMessage, SenderKeyName,
+    SignalMessage, SignalProtocolError, SignedPreKeyId, SignedPreKeyRecord, Timestamp, UsePQRatchet,
+    create_sender_key_distribution_message, group_decrypt, group_encrypt, message_decrypt, message_encrypt,
+    process_prekey_bundle, process_sender_key_distribution_message,
 };
 
-use super::stores::{Identities, OneTimeKeys, Sessions, SignedKey};
+use super::stores::{Identities, OneTimeKeys, SenderKeys, Sessions, SignedKey};
 
 /// Handed-out one-time prekeys that nobody used; above that many the oldest is forgotten, as a
 /// phone's own pool is bounded too (812 per upload).
@@ -106,12 +108,25 @@ pub enum SignalError {
     Duplicate { device: u32 },
     #[error("could not decrypt a message from that user's device {device}: ask it for a retry")]
     Decrypt { device: u32, source: SignalProtocolError },
+    #[error("no sender key of that user's device {device} for the group: ask it for a retry")]
+    NoSenderKey { device: u32 },
+    #[error("could not use the phone's own sender key of a group: renew it")]
+    OwnSenderKey { source: SignalProtocolError },
+}
+
+/// Whose sender key is the phone's own one: no number reads like this.
+const OWN: &str = "own";
+
+/// Under which name a device's sender key for a group is kept.
+fn sender_key_name(group: &str, from: &str, device: u32) -> SenderKeyName {
+    SenderKeyName::from_parts(group, &format!("{from}.{device}"))
 }
 
 /// Keys and sessions of one device.
 pub(super) struct SignalParty {
     identities: Identities,
     sessions: Sessions,
+    sender_keys: SenderKeys,
     one_time_keys: OneTimeKeys,
     signed_key: SignedKey,
     next_one_time_id: u32,
@@ -139,6 +154,7 @@ impl SignalParty {
                 seen: Default::default(),
             },
             sessions: Sessions::default(),
+            sender_keys: SenderKeys::default(),
             one_time_keys: OneTimeKeys::default(),
             signed_key: SignedKey(record),
             next_one_time_id: 1,
@@ -252,6 +268,64 @@ impl SignalParty {
             self.one_time_keys.0.remove(&id.into());
         }
         Ok(decrypted.plaintext)
+    }
+
+    /// What a device needs to read the messages that [`encrypt_for_group`](Self::encrypt_for_group) makes from
+    /// now on.
+    pub fn sender_key(&mut self, group: &str, rng: &mut StdRng) -> Result<Vec<u8>, SignalError> {
+        let name = SenderKeyName::from_parts(group, OWN);
+        let made = block_on(create_sender_key_distribution_message(&name, &mut self.sender_keys, rng));
+        made.map(|key| key.into_serialized().into()).map_err(|source| SignalError::OwnSenderKey { source })
+    }
+
+    /// The next [`sender_key`](Self::sender_key) is a new one.
+    pub fn renew_sender_key(&mut self, group: &str) {
+        self.sender_keys.0.remove(&SenderKeyName::from_parts(group, OWN));
+    }
+
+    /// Encrypts `plaintext` as it is for everybody who has the sender key.
+    pub fn encrypt_for_group(
+        &mut self,
+        group: &str,
+        plaintext: &[u8],
+        rng: &mut StdRng,
+    ) -> Result<Vec<u8>, SignalError> {
+        let name = SenderKeyName::from_parts(group, OWN);
+        let made = block_on(group_encrypt(&mut self.sender_keys, &name, plaintext, rng));
+        made.map(|message| message.into_serialized().into())
+            .map_err(|source| SignalError::OwnSenderKey { source })
+    }
+
+    /// Takes the sender key of a device.
+    pub fn accept_sender_key(
+        &mut self,
+        group: &str,
+        from: &str,
+        device: u32,
+        key: &[u8],
+    ) -> Result<(), SignalError> {
+        let name = sender_key_name(group, from, device);
+        SenderKeyDistributionMessage::try_from(key)
+            .and_then(|key| {
+                block_on(process_sender_key_distribution_message(&name, &key, &mut self.sender_keys))
+            })
+            .map_err(|source| SignalError::Decrypt { device, source })
+    }
+
+    /// Decrypts what a device wrote to a group, to the padded plaintext.
+    pub fn decrypt_from_group(
+        &mut self,
+        group: &str,
+        from: &str,
+        device: u32,
+        ciphertext: &[u8],
+    ) -> Result<Vec<u8>, SignalError> {
+        let name = sender_key_name(group, from, device);
+        block_on(group_decrypt(ciphertext, &mut self.sender_keys, &name)).map_err(|source| match source {
+            SignalProtocolError::NoSenderKeyState(_) => SignalError::NoSenderKey { device },
+            SignalProtocolError::DuplicatedMessage(..) => SignalError::Duplicate { device },
+            source => SignalError::Decrypt { device, source },
+        })
     }
 
     pub fn has_session(&self, with: &str, device: u32) -> bool {

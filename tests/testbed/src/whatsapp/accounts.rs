@@ -159,10 +159,14 @@ pub struct Companion {
     /// `ADVSignedDeviceIdentity`, complete.
     pub identity_blob: Vec<u8>,
     pub keys: CompanionKeys,
+    /// Has uploaded keys by itself; until then the server only has those of its registration.
+    pub uploaded_keys: bool,
     pub queue: Queue,
     pub socket: Option<SocketId>,
     /// Has got its offline queue on this socket: live traffic may follow.
     pub drained: bool,
+    /// Is getting it: so many stanzas were handed out.
+    pub handed_out: Option<usize>,
     /// Sent `<presence type="available">` on this socket.
     pub available: bool,
     /// Got the app-state key from the phone.
@@ -179,9 +183,11 @@ impl Companion {
             key_index,
             identity_blob,
             keys,
+            uploaded_keys: false,
             queue: Queue::default(),
             socket: None,
             drained: false,
+            handed_out: None,
             available: false,
             has_app_state_key: false,
             asked_for_prekeys: false,

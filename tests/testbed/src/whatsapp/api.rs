@@ -44,6 +44,12 @@ pub struct Options {
     pub media_host: Option<String>,
     /// How long somebody counts as typing without typing on.
     pub typing_lives: Duration,
+    /// Accounts' chats have moved from phone numbers to LIDs, as all have by now: companions are told so when
+    /// they are linked, and write to LIDs.
+    pub lid_migrated: bool,
+    /// Phones that have companions send no delivery receipts, so that a sender sees whether a companion got
+    /// its message. A real phone acknowledges, whoever else is linked.
+    pub silent_phones: bool,
 }
 
 impl Default for Options {
@@ -55,6 +61,8 @@ impl Default for Options {
             authority: None,
             media_host: None,
             typing_lives: TYPING_LIVES,
+            lid_migrated: true,
+            silent_phones: false,
         }
     }
 }
@@ -85,6 +93,8 @@ impl WhatsApp {
         hub.enter(|world| {
             world.media.host = media_host;
             world.typing_lives = options.typing_lives;
+            world.lid_migrated = options.lid_migrated;
+            world.silent_phones = options.silent_phones;
         });
         let tls = match options.tls {
             true => {
@@ -477,8 +487,8 @@ impl Handset {
         self.enter(|world| world.set_online(self.account, online));
     }
 
-    /// Forgets all Signal sessions with a number's devices, as a reinstalled phone would: its next
-    /// message starts a new session.
+    /// Forgets all Signal sessions with a number's devices, and that they have its sender keys, as a reinstalled
+    /// phone would: its next message starts a new session.
     ///
     /// # Errors
     /// When no account has that number.
@@ -488,7 +498,9 @@ impl Handset {
             let name = world.accounts[other].number.clone();
             let devices: Vec<u16> = world.accounts[other].devices().collect();
             for device in devices {
-                world.accounts[self.account].primary.phone.forget_session(&name, device.into());
+                let primary = &mut world.accounts[self.account].primary;
+                primary.phone.forget_session(&name, device.into());
+                primary.forget_sender_key_of(DeviceAddress { account: other, device });
             }
             Ok(())
         })

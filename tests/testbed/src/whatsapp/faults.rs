@@ -408,7 +408,7 @@ impl Child {
 }
 
 /// From the end of a ciphertext to a byte that its MAC covers, whatever its kind: behind it come
-/// 8 bytes of MAC, and in a `pkmsg` two small numbers that nobody checks.
+/// 8 bytes of MAC, and in a `pkmsg` two small numbers that nobody checks. An `skmsg` ends with its signature.
 const FROM_END: usize = 20;
 
 /// Flips a bit of each ciphertext: the MAC no longer fits.

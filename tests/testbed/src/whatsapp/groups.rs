@@ -1,15 +1,21 @@
 //! Groups: members, settings, and what is told to members when they change (`w:g2`).
+//!
+//! A new group names its members by LID, whatever its creator called them; groups by phone number are old
+//! ones, which only the API opens. Actions that are not listed here are refused with 501.
 
 use std::collections::BTreeMap;
 
 use wacore_binary::{Jid, Node};
 
 use super::accounts::{AccountId, Addressing, DeviceAddress};
-use super::stanza::{Stanza, error, leaf, node, result};
+use super::stanza::{Stanza, error, leaf, node, not_implemented, result};
 use super::world::World;
 
 /// Members of a group, as WhatsApp limits them.
 const MAX_MEMBERS: usize = 1024;
+
+/// What [`Settings::change`] knows: refused as wrong, not as unknown, when it is not well-formed.
+const SETTINGS: [&str; 2] = ["ephemeral", "membership_approval_mode"];
 
 /// A group.
 pub struct Group {
@@ -20,8 +26,55 @@ pub struct Group {
     addressing: Addressing,
     /// Members and whether they are admins.
     members: BTreeMap<AccountId, bool>,
-    /// Settings that are on: `locked`, `announcement`.
-    settings: Vec<&'static str>,
+    settings: Settings,
+}
+
+/// What admins decide for a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Settings {
+    /// Only admins change subject, description and settings.
+    locked: bool,
+    /// Only admins write.
+    announcement: bool,
+    /// Seconds after which messages disappear; 0: they stay.
+    ephemeral: u32,
+    /// Whoever joins by the invitation must be let in by an admin.
+    approval: bool,
+}
+
+impl Settings {
+    /// Changes what `<locked/>`, `<ephemeral expiration="86400"/>` and their like say; `None` for what is no
+    /// setting.
+    fn change(&mut self, setting: &Node) -> Option<()> {
+        match setting.tag.as_ref() {
+            "locked" => self.locked = true,
+            "unlocked" => self.locked = false,
+            "announcement" => self.announcement = true,
+            "not_announcement" => self.announcement = false,
+            "ephemeral" => self.ephemeral = setting.attr("expiration")?.parse().ok()?,
+            "not_ephemeral" => self.ephemeral = 0,
+            "membership_approval_mode" => {
+                self.approval = setting.child("group_join")?.attr("state")? == "on";
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The children of `<group>` for all that is not as it is in every new group.
+    fn nodes(&self) -> Vec<Node> {
+        let flag = |on: bool, tag: &'static str| on.then(|| node(tag).build());
+        let ephemeral =
+            (self.ephemeral > 0).then(|| node("ephemeral").attr("expiration", self.ephemeral).build());
+        let approval = self.approval.then(|| {
+            let join = node("group_join").attr("state", "on").build();
+            node("membership_approval_mode").children([join]).build()
+        });
+        [flag(self.locked, "locked"), flag(self.announcement, "announcement"), ephemeral, approval]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 }
 
 /// All groups by id.
@@ -45,6 +98,16 @@ impl Groups {
 impl World {
     /// Opens a group; the first member is its creator and admin.
     pub fn create_group(&mut self, subject: &str, members: &[AccountId], addressing: Addressing) -> String {
+        self.create_group_with(subject, members, addressing, Settings::default())
+    }
+
+    fn create_group_with(
+        &mut self,
+        subject: &str,
+        members: &[AccountId],
+        addressing: Addressing,
+        settings: Settings,
+    ) -> String {
         let id = format!("1203630{:011}", self.groups.groups.len() + 1);
         let creator = members[0];
         let group = Group {
@@ -54,7 +117,7 @@ impl World {
             created: self.now.unix,
             addressing,
             members: members.iter().take(MAX_MEMBERS).map(|member| (*member, *member == creator)).collect(),
-            settings: Vec::new(),
+            settings,
         };
         self.groups.groups.insert(id.clone(), group);
         let metadata = self.group_node(&id);
@@ -116,8 +179,8 @@ impl World {
                 let answered = jids.iter().map(|jid| {
                     let participant = node("participant").attr("jid", jid);
                     match self.account_of(jid) {
-                        Some(_) => participant.build(),
-                        None => participant.attr("error", 404u16).build(),
+                        Some(_) => participant.attr("type", "200").build(),
+                        None => participant.attr("type", "404").attr("error", 404u16).build(),
                     }
                 });
                 let answered: Vec<Node> = answered.collect();
@@ -141,34 +204,39 @@ impl World {
                 self.tell_group(&id, at.account, told);
                 result(request, [])
             }
-            "locked" | "unlocked" | "announcement" | "not_announcement" => {
-                let (setting, on, told) = match action.tag.as_ref() {
-                    "locked" => ("locked", true, "locked"),
-                    "unlocked" => ("locked", false, "unlocked"),
-                    "announcement" => ("announcement", true, "announcement"),
-                    _ => ("announcement", false, "not_announcement"),
-                };
-                group.settings.retain(|known| *known != setting);
-                if on {
-                    group.settings.push(setting);
-                }
-                self.tell_group(&id, at.account, node(told).build());
-                result(request, [])
-            }
             "invite" => result(request, [node("invite").attr("code", format!("INV{id}")).build()]),
-            _ => result(request, []),
+            tag => {
+                let mut settings = group.settings.clone();
+                match settings.change(action) {
+                    None if SETTINGS.contains(&tag) => error(request, 400, "bad-request"),
+                    None => {
+                        log::warn!("refused <{tag}> on a group: that is not part of this server");
+                        not_implemented(request)
+                    }
+                    Some(()) if !admin => error(request, 403, "forbidden"),
+                    Some(()) => {
+                        group.settings = settings;
+                        self.tell_group(&id, at.account, action.clone());
+                        result(request, [])
+                    }
+                }
+            }
         }
     }
 
     fn on_create(&mut self, at: DeviceAddress, request: &Node, action: &Node) -> Node {
         let subject = action.attr("subject").unwrap_or_default().into_owned();
-        let mut addressing = Addressing::Lid;
         let mut members = vec![at.account];
         for jid in action.all("participant").filter_map(|member| member.jid("jid")) {
-            addressing = Addressing::of(&jid);
             members.extend(self.account_of(&jid).filter(|member| *member != at.account));
         }
-        let id = self.create_group(&subject, &members, addressing);
+        let mut settings = Settings::default();
+        for setting in action.children().unwrap_or_default() {
+            // What else a client says about its new group is not kept.
+            let _ = settings.change(setting);
+        }
+        // However the creator named the members: new groups name them by LID.
+        let id = self.create_group_with(&subject, &members, Addressing::Lid, settings);
         result(request, [self.group_node(&id)])
     }
 
@@ -193,7 +261,7 @@ impl World {
                 }
             })
             .collect();
-        children.extend(group.settings.iter().map(|setting| node(setting).build()));
+        children.extend(group.settings.nodes());
         if let Some((description_id, text)) = &group.description {
             children.push(
                 node("description")

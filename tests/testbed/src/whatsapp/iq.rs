@@ -5,7 +5,7 @@ use wacore_binary::Node;
 
 use super::accounts::{AccountId, Addressing, DeviceAddress};
 use super::faults::IqFault;
-use super::stanza::{Stanza, error, node, result};
+use super::stanza::{Stanza, error, node, not_implemented, result};
 use super::world::{SocketId, World};
 
 /// Seconds that A/B properties stay valid on the client.
@@ -21,6 +21,20 @@ const PRIVACY: [(&str, &str); 8] = [
     ("groupadd", "all"),
     ("calladd", "all"),
     ("messages", "all"),
+];
+
+/// Name spaces of requests that clients make on their own and that nothing here depends on: they are answered
+/// with an empty result. Every other request that the server does not know is refused, so that nobody takes it
+/// for done.
+const HARMLESS: [&str; 8] = [
+    "urn:xmpp:whatsapp:dirty", // a change was noted
+    "w:stats",
+    "w:biz", // whether a contact is a business
+    "bot",   // which of WhatsApp's own bots there are
+    "status",
+    "disappearing_mode",
+    "spam", // a report
+    "blocklist",
 ];
 
 impl World {
@@ -39,7 +53,11 @@ impl World {
         let get = iq.attr("type").as_deref() == Some("get");
         let answer = match (xmlns.as_str(), child.as_str()) {
             ("w:p", _) => result(iq, []).with("t", self.now.unix),
-            ("encrypt", _) => self.on_keys_iq(at, iq),
+            ("encrypt", _) => {
+                let answer = self.on_keys_iq(at, iq);
+                self.write(id, answer);
+                return self.share_app_state_key(at);
+            }
             ("usync", _) => self.on_usync(iq),
             ("passive", "active") => {
                 self.write(id, result(iq, []));
@@ -48,6 +66,8 @@ impl World {
             ("passive", _) => {
                 if let Some(companion) = self.companion(at) {
                     companion.drained = false;
+                    companion.handed_out = None;
+                    companion.queue.forget_written();
                 }
                 result(iq, [])
             }
@@ -67,9 +87,10 @@ impl World {
                 return self.unlink(DeviceAddress { device, ..at });
             }
             ("w:profile:picture", _) => error(iq, 404, "item-not-found"),
+            (namespace, _) if HARMLESS.contains(&namespace) => result(iq, []),
             _ => {
-                log::debug!("answered a request {xmlns} <{child}> with nothing");
-                result(iq, [])
+                log::warn!("refused a request {xmlns} <{child}>: that is not part of this server");
+                not_implemented(iq)
             }
         };
         self.write(id, answer);

@@ -1,4 +1,6 @@
-//! From the end of the handshake to live traffic: login, app-state key, backlog, marker.
+//! From the end of the handshake to live traffic: login, backlog, marker.
+
+use std::time::Duration;
 
 use wacore_binary::Node;
 
@@ -6,11 +8,17 @@ use super::accounts::{Addressing, DeviceAddress};
 use super::faults::LoginFault;
 use super::noise::Finished;
 use super::pairing::Registration;
-use super::stanza::{ib, node};
-use super::world::{Outgoing, Peer, SocketId, World};
+use super::stanza::{Stanza, ib, node};
+use super::world::{Later, Outgoing, Peer, SocketId, World};
 
 /// `<failure reason>` for a device that is not, or no longer, linked.
 const NOT_LINKED: u16 = 401;
+
+/// Stanzas of a backlog that come before anybody asks for them.
+const PRIMER: usize = 5;
+
+/// Time for a client to ask for more of its backlog. Some ask once and others never, and get it too.
+const UNASKED: Duration = Duration::from_secs(2);
 
 impl World {
     /// A client finished its handshake.
@@ -54,6 +62,7 @@ impl World {
         self.accounts[at.account].logins += 1;
         let Some(companion) = self.companion(at) else { return id };
         companion.drained = false;
+        companion.handed_out = None;
         companion.queue.forget_written();
         companion.available = false;
         if let Some(old) = companion.socket.replace(id) {
@@ -76,60 +85,83 @@ impl World {
         id
     }
 
-    /// The client is ready (`<active/>`): it gets its app-state key, its backlog and the marker.
+    /// The client is ready (`<active/>`): it hears how much waits, gets the beginning of it, the rest in batches
+    /// as it asks for them, and the marker.
     pub fn activate(&mut self, id: SocketId, at: DeviceAddress) {
         let Some(companion) = self.companion(at) else { return };
-        if companion.socket != Some(id) || companion.drained {
+        if companion.socket != Some(id) || companion.drained || companion.handed_out.is_some() {
             return;
         }
-        companion.drained = true;
-        if !std::mem::replace(&mut companion.has_app_state_key, true)
-            && let Some(share) = self.app_state_key_share(at)
-            && let Some(companion) = self.companion(at)
-        {
-            companion.queue.push(share, false);
+        if self.faults.holds_offline(at.account) {
+            return self.backlog_is_over(id, at, 0);
         }
-        let held = self.faults.holds_offline(at.account);
         let Some(companion) = self.companion(at) else { return };
-        let backlog = if held { Vec::new() } else { companion.queue.backlog() };
-        log::info!("device {}:{} gets a backlog of {}", at.account, at.device, backlog.len());
-        if !backlog.is_empty() {
-            let count = |tag: &str| backlog.iter().filter(|stanza| stanza.tag == tag).count();
-            let preview = node("offline_preview")
-                .attr("count", backlog.len())
-                .attr("message", count("message"))
-                .attr("notification", count("notification"))
-                .attr("receipt", count("receipt"))
-                .attr("appdata", 0u8)
-                .attr("call", 0u8)
-                .attr("status", 0u8)
-                .build();
-            self.write(id, ib(preview));
+        let tags = companion.queue.start_backlog();
+        log::info!("device {}:{} gets a backlog of {}", at.account, at.device, tags.len());
+        if tags.is_empty() {
+            return self.backlog_is_over(id, at, 0);
         }
-        let count = backlog.len();
-        for stanza in backlog {
-            self.write(id, stanza);
-        }
-        self.write(id, ib(node("offline").attr("count", count).build()));
-        self.tell_who_is_typing(at);
+        companion.handed_out = Some(0);
+        let count = |tag: &str| tags.iter().filter(|waiting| *waiting == tag).count();
+        let preview = node("offline_preview")
+            .attr("count", tags.len())
+            .attr("message", count("message"))
+            .attr("notification", count("notification"))
+            .attr("receipt", count("receipt"))
+            .attr("appdata", 0u8)
+            .attr("call", 0u8)
+            .attr("status", 0u8)
+            .build();
+        self.write(id, ib(preview));
+        self.hand_out(id, at, PRIMER);
     }
 
-    /// The phone's peer message with the app-state key for a new companion.
-    fn app_state_key_share(&mut self, to: DeviceAddress) -> Option<Node> {
-        let now = self.now.unix;
-        let id = self.fresh_message_id();
-        let message = self.accounts[to.account].primary.phone.app_state_key_share(now);
-        let enc = self.encrypt_for(to.account, to, &message)?;
-        Some(
-            node("message")
-                .attr("from", self.accounts[to.account].jid(0, Addressing::Pn))
-                .attr("id", id)
-                .attr("t", now)
-                .attr("type", "text")
-                .attr("category", "peer")
-                .children([enc])
-                .build(),
-        )
+    /// `<ib>` of a client: `<offline_batch count="200"/>` asks for so much more of the backlog. Nothing follows
+    /// from anything else.
+    pub fn on_ib(&mut self, id: SocketId, at: DeviceAddress, request: &Node) {
+        let asked = request.child("offline_batch").and_then(|batch| batch.attr("count")?.parse().ok());
+        if let Some(count) = asked {
+            self.hand_out(id, at, count);
+        }
+    }
+
+    /// Nobody asked for more since so many stanzas of the backlog were handed out: the rest comes all the same.
+    pub fn hand_out_rest(&mut self, id: SocketId, at: DeviceAddress, handed_out: usize) {
+        if self.companion(at).is_some_and(|companion| companion.handed_out == Some(handed_out)) {
+            self.hand_out(id, at, usize::MAX);
+        }
+    }
+
+    fn hand_out(&mut self, id: SocketId, at: DeviceAddress, count: usize) {
+        let Some(companion) = self.companion(at).filter(|companion| companion.socket == Some(id)) else {
+            return;
+        };
+        let Some(before) = companion.handed_out else { return };
+        let batch = companion.queue.batch(before, count);
+        let handed_out = before + batch.len();
+        companion.handed_out = Some(handed_out);
+        let more = companion.queue.has_backlog();
+        for stanza in batch {
+            self.write(id, stanza);
+        }
+        match more {
+            true => self.after(UNASKED, Later::RestOfBacklog { to: at, socket: id, handed_out }),
+            false => self.backlog_is_over(id, at, handed_out),
+        }
+    }
+
+    /// The marker, and what came meanwhile.
+    fn backlog_is_over(&mut self, id: SocketId, at: DeviceAddress, handed_out: usize) {
+        self.write(id, ib(node("offline").attr("count", handed_out).build()));
+        let held = self.faults.holds_offline(at.account);
+        let Some(companion) = self.companion(at) else { return };
+        companion.handed_out = None;
+        companion.drained = true;
+        let live = if held { Vec::new() } else { companion.queue.take_unwritten() };
+        for stanza in live {
+            self.write(id, stanza);
+        }
+        self.tell_who_is_typing(at);
     }
 }
 
@@ -142,4 +174,93 @@ fn fail_login(out: &async_channel::Sender<Outgoing>, reason: u16, attrs: &[(Stri
     // A fresh queue has room; if its socket is gone already, nobody misses the answer.
     let _ = out.try_send(Outgoing::Stanza(failure));
     let _ = out.try_send(Outgoing::Close);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::linked::{COMPANION, Linked};
+    use super::super::primary::{SendAs, text_message};
+    use super::*;
+
+    /// Ani's companion, ready to say that it is ready, with so many messages waiting for it.
+    fn away(waiting: usize) -> Linked {
+        let mut linked = Linked::new();
+        if let Some(companion) = linked.world.companion(COMPANION) {
+            companion.drained = false;
+        }
+        write(&mut linked, waiting);
+        assert!(linked.written().is_empty());
+        linked
+    }
+
+    fn write(linked: &mut Linked, messages: usize) {
+        let budi = linked.world.account_named("Budi");
+        let ani = linked.world.accounts[0].number.clone();
+        for n in 0..messages {
+            let message = text_message(&format!("pesan {n}"));
+            linked.world.phone_sends(budi, &ani, message, SendAs::default()).unwrap();
+        }
+        linked.world.settle();
+    }
+
+    /// What was written since the last look: for a message its place in the backlog, for an `<ib>` what it says.
+    fn came(linked: &mut Linked) -> Vec<String> {
+        let written = linked.written();
+        let said = written.iter().map(|stanza| match stanza.first_child() {
+            Some(child) if stanza.tag == "ib" => format!("{} {}", child.tag, child.attr("count").unwrap()),
+            _ => stanza.attr("offline").map_or("live".into(), |place| place.into_owned()),
+        });
+        said.collect()
+    }
+
+    fn ask(linked: &mut Linked, count: usize) -> Vec<String> {
+        let batch = node("offline_batch").attr("count", count).build();
+        linked.world.on_stanza(linked.socket, node("ib").children([batch]).build());
+        came(linked)
+    }
+
+    fn places(from: usize, to: usize) -> Vec<String> {
+        (from..to).map(|place| place.to_string()).collect()
+    }
+
+    #[test]
+    fn a_backlog_is_announced_begun_and_goes_on_as_it_is_asked_for() {
+        let mut linked = away(20);
+        linked.world.activate(linked.socket, COMPANION);
+        let first = came(&mut linked);
+        assert_eq!(first[0], "offline_preview 20");
+        assert_eq!(first[1..], places(0, PRIMER));
+        // What comes meanwhile comes behind it.
+        write(&mut linked, 1);
+        assert_eq!(came(&mut linked), [""; 0]);
+        assert_eq!(ask(&mut linked, 10), places(PRIMER, PRIMER + 10));
+        let last = ask(&mut linked, 200);
+        assert_eq!(last[..5], places(15, 20));
+        assert_eq!(last[5..], ["offline 20", "live"]);
+        assert_eq!(ask(&mut linked, 200), [""; 0]);
+        write(&mut linked, 1);
+        assert_eq!(came(&mut linked), ["live"]);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_nothing_gets_its_backlog_later() {
+        let mut linked = away(20);
+        linked.world.activate(linked.socket, COMPANION);
+        came(&mut linked);
+        linked.world.now.instant += UNASKED / 2;
+        linked.world.run_timers();
+        assert_eq!(came(&mut linked), [""; 0]);
+        linked.world.now.instant += UNASKED;
+        linked.world.run_timers();
+        let rest = came(&mut linked);
+        assert_eq!(rest[..15], places(PRIMER, 20));
+        assert_eq!(rest[15..], ["offline 20"]);
+    }
+
+    #[test]
+    fn nothing_that_waits_is_a_marker_alone() {
+        let mut linked = away(0);
+        linked.world.activate(linked.socket, COMPANION);
+        assert_eq!(came(&mut linked), ["offline 0"]);
+    }
 }

@@ -8,8 +8,8 @@
 //! A client finds its account by the name in its registration. Some names switch behaviours of their
 //! account: see [`scenario`].
 //!
-//! What is not here: contacts, calls, newsletters, statuses beyond routing, payments. State lives
-//! as long as the server.
+//! What is not here: contacts, calls, newsletters, statuses beyond routing, payments. What a client
+//! asks for that is not here is refused with 501. State lives as long as the server.
 
 mod accounts;
 mod api;
@@ -17,10 +17,13 @@ mod appstate;
 mod faults;
 mod groups;
 mod iq;
+#[cfg(test)]
+mod linked;
 mod login;
 mod media;
 pub(crate) mod noise;
 mod pairing;
+mod peer;
 mod prekeys;
 mod presence;
 mod primary;

@@ -1,14 +1,14 @@
-//! The server's side of the Noise handshake: XX, and XXfallback for a client that tries IK.
+//! The server's side of the Noise handshake: XX; IK for a client that knows the server's key from an earlier
+//! connection, and XXfallback when it knows another one.
 //!
-//! Pure: messages in, messages out. An IK hello is always answered with a fallback, which clients
-//! treat as normal; so the server needs no 0-RTT path. The certificate chain is signed properly by
+//! Pure: messages in, messages out. The certificate chain is signed properly by
 //! a root of its own, which no client knows: to talk to us a client must skip that check, or have had WhatsApp's root
 //! exchanged for this one.
 
 use anyhow::{Context, bail, ensure};
 use buffa::{Message, MessageField};
 use rand::CryptoRng;
-use wacore_binary::consts::{NOISE_PATTERN_XX, NOISE_PATTERN_XXFALLBACK, WA_CONN_HEADER};
+use wacore_binary::consts::{NOISE_PATTERN_IK, NOISE_PATTERN_XX, NOISE_PATTERN_XXFALLBACK, WA_CONN_HEADER};
 use wacore_libsignal::protocol::{KeyPair, PrivateKey};
 use wacore_noise::{NoiseCipher, NoiseHandshake};
 use waproto::whatsapp::cert_chain::{NoiseCertificate, noise_certificate};
@@ -71,8 +71,7 @@ impl ServerKeys {
         self.key.public_key.public_key_bytes()
     }
 
-    /// Answers the client's first frame. Gives the frame to send and the state that waits for the
-    /// client's second.
+    /// Answers the client's first frame. Gives the frame to send and what follows it.
     ///
     /// # Errors
     /// When the frame is no client hello with a 32-byte ephemeral key.
@@ -80,7 +79,7 @@ impl ServerKeys {
         &self,
         client_hello: &[u8],
         rng: &mut R,
-    ) -> anyhow::Result<(Vec<u8>, AwaitingFinish)> {
+    ) -> anyhow::Result<(Vec<u8>, AfterHello)> {
         let hello = HandshakeMessage::decode_from_slice(client_hello)
             .context("decoding the client hello")?
             .client_hello
@@ -88,10 +87,17 @@ impl ServerKeys {
             .context("the first handshake message is no client hello")?;
         let client_ephemeral = hello.ephemeral.context("the client hello has no ephemeral key")?;
         ensure!(client_ephemeral.len() == 32, "the client's ephemeral key has not 32 bytes");
-        let tries_ik = hello.r#static.is_some();
-        let pattern = if tries_ik { NOISE_PATTERN_XXFALLBACK } else { NOISE_PATTERN_XX };
-
         let ephemeral = KeyPair::generate(rng);
+        let mut pattern = NOISE_PATTERN_XX;
+        if let (Some(encrypted_static), Some(payload)) = (&hello.r#static, &hello.payload) {
+            match self.answer_ik(&client_ephemeral, encrypted_static, payload, &ephemeral) {
+                Ok((answer, finished)) => return Ok((answer, AfterHello::Nothing(Box::new(finished)))),
+                // It encrypted for a key that the server does not have.
+                Err(failed) => log::debug!("a client tried IK: fell back to XX, as {failed:#}"),
+            }
+            pattern = NOISE_PATTERN_XXFALLBACK;
+        }
+
         let mut noise = NoiseHandshake::new(pattern, &WA_CONN_HEADER)?;
         noise.authenticate(&client_ephemeral);
         noise.authenticate(ephemeral.public_key.public_key_bytes());
@@ -109,16 +115,53 @@ impl ServerKeys {
             }),
             ..Default::default()
         };
-        Ok((server_hello.encode_to_vec(), AwaitingFinish { noise, ephemeral, tries_ik }))
+        let waiting = AwaitingFinish { noise, ephemeral };
+        Ok((server_hello.encode_to_vec(), AfterHello::Finish(Box::new(waiting))))
     }
+
+    /// The whole IK handshake: the client's payload came with its hello.
+    fn answer_ik(
+        &self,
+        client_ephemeral: &[u8],
+        encrypted_static: &[u8],
+        payload: &[u8],
+        ephemeral: &KeyPair,
+    ) -> anyhow::Result<(Vec<u8>, Finished)> {
+        let mut noise = NoiseHandshake::new(NOISE_PATTERN_IK, &WA_CONN_HEADER)?;
+        noise.authenticate(self.public());
+        noise.authenticate(client_ephemeral);
+        noise.mix_shared_secret(self.key.private_key.serialize(), client_ephemeral)?;
+        let client_static = noise.decrypt(encrypted_static).context("decrypting the client's key")?;
+        noise.mix_shared_secret(self.key.private_key.serialize(), &client_static)?;
+        let payload = noise.decrypt(payload).context("decrypting the client payload")?;
+
+        noise.authenticate(ephemeral.public_key.public_key_bytes());
+        noise.mix_shared_secret(ephemeral.private_key.serialize(), client_ephemeral)?;
+        noise.mix_shared_secret(ephemeral.private_key.serialize(), &client_static)?;
+        let server_hello = HandshakeMessage {
+            server_hello: MessageField::some(ServerHello {
+                ephemeral: Some(ephemeral.public_key.public_key_bytes().to_vec()),
+                payload: Some(noise.encrypt(&self.chain)?),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Ok((server_hello.encode_to_vec(), finished(noise, client_static, &payload)?))
+    }
+}
+
+/// What follows the server hello.
+pub enum AfterHello {
+    /// The client's finish: it has yet to prove who it is.
+    Finish(Box<AwaitingFinish>),
+    /// Nothing (IK): the channel is there.
+    Nothing(Box<Finished>),
 }
 
 /// Between the server hello and the client's finish.
 pub struct AwaitingFinish {
     noise: NoiseHandshake,
     ephemeral: KeyPair,
-    /// The client began with IK and was sent back to XX.
-    pub tries_ik: bool,
 }
 
 /// A client that proved to own its Noise key.
@@ -147,16 +190,20 @@ impl AwaitingFinish {
         let client_static = self.noise.decrypt(&encrypted_static).context("decrypting the client's key")?;
         self.noise.mix_shared_secret(self.ephemeral.private_key.serialize(), &client_static)?;
         let payload = self.noise.decrypt(&payload).context("decrypting the client payload")?;
-        let (from_client, to_client) = self.noise.finish()?;
-        Ok(Finished {
-            client_static: client_static
-                .try_into()
-                .map_err(|_| anyhow::anyhow!("the client's Noise key has not 32 bytes"))?,
-            payload: ClientPayload::decode_from_slice(&payload).context("decoding the client payload")?,
-            receive: Receiver { cipher: from_client, counter: 0 },
-            send: Sender { cipher: to_client, counter: 0 },
-        })
+        finished(self.noise, client_static, &payload)
     }
+}
+
+fn finished(noise: NoiseHandshake, client_static: Vec<u8>, payload: &[u8]) -> anyhow::Result<Finished> {
+    let (from_client, to_client) = noise.finish()?;
+    Ok(Finished {
+        client_static: client_static
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("the client's Noise key has not 32 bytes"))?,
+        payload: ClientPayload::decode_from_slice(payload).context("decoding the client payload")?,
+        receive: Receiver { cipher: from_client, counter: 0 },
+        send: Sender { cipher: to_client, counter: 0 },
+    })
 }
 
 /// Decrypts what the client sends, frame after frame.
@@ -221,8 +268,8 @@ mod tests {
         let client_key = KeyPair::generate(&mut rng);
         let mut client =
             XxHandshakeState::new(client_key.clone(), payload().encode_to_vec(), &WA_CONN_HEADER).unwrap();
-        let (hello, waiting) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
-        assert!(!waiting.tries_ik);
+        let (hello, next) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
+        let AfterHello::Finish(waiting) = next else { panic!("the handshake is over too early") };
         match client.read_server_hello_and_build_client_finish(&hello) {
             Ok(finish) => {
                 let finished = waiting.finish(&finish).unwrap();
@@ -236,20 +283,35 @@ mod tests {
         }
     }
 
+    /// A client that remembers this as the server's key.
+    fn ik_client(key: KeyPair, server: &[u8]) -> IkHandshakeState {
+        let payload = payload().encode_to_vec();
+        IkHandshakeState::new(key, server.try_into().unwrap(), payload, &WA_CONN_HEADER).unwrap()
+    }
+
     #[test]
-    fn an_ik_hello_is_answered_with_a_fallback() {
+    fn a_client_that_knows_the_server_s_key_needs_no_second_round() {
         let mut rng = rand::rng();
         let server = ServerKeys::new(&mut rng);
         let client_key = KeyPair::generate(&mut rng);
-        let mut client = IkHandshakeState::new(
-            client_key,
-            server.public().try_into().unwrap(),
-            payload().encode_to_vec(),
-            &WA_CONN_HEADER,
-        )
-        .unwrap();
-        let (hello, waiting) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
-        assert!(waiting.tries_ik);
+        let mut client = ik_client(client_key.clone(), server.public());
+        let (hello, next) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
+        let AfterHello::Nothing(finished) = next else { panic!("the server fell back") };
+        let IkServerHelloOutcome::Continue(outcome) = client.read_server_hello(&hello).unwrap() else {
+            panic!("the client fell back");
+        };
+        assert_eq!(finished.client_static, client_key.public_key.public_key_bytes());
+        assert_eq!(finished.payload.username, Some(6280000000001));
+        exchange((outcome.write_cipher, outcome.read_cipher), *finished);
+    }
+
+    #[test]
+    fn a_client_that_knows_another_key_is_sent_back_to_xx() {
+        let mut rng = rand::rng();
+        let (server, before) = (ServerKeys::new(&mut rng), ServerKeys::new(&mut rng));
+        let mut client = ik_client(KeyPair::generate(&mut rng), before.public());
+        let (hello, next) = server.answer_hello(&client.build_client_hello().unwrap(), &mut rng).unwrap();
+        let AfterHello::Finish(waiting) = next else { panic!("the server took what it cannot read") };
         let IkServerHelloOutcome::Fallback(inputs) = client.read_server_hello(&hello).unwrap() else {
             panic!("the client took the answer for an accepted IK");
         };

@@ -3,9 +3,10 @@
 use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use buffa::Message as _;
 use rand::Rng;
 use wacore_binary::Node;
-use waproto::whatsapp::ClientPayload;
+use waproto::whatsapp::{ClientPairingProps, ClientPayload};
 
 use super::accounts::{Account, AccountId, Addressing, Companion, CompanionKeys, DeviceAddress};
 use super::stanza::{Stanza, leaf, node, result, server_jid};
@@ -171,6 +172,10 @@ impl World {
         let now = self.now.unix;
         let iq = self.fresh_id();
         let identity = self.registration(id).context("the client is gone")?.keys.identity;
+        let props = ClientPairingProps {
+            is_chat_db_lid_migrated: Some(self.lid_migrated),
+            ..ClientPairingProps::default()
+        };
         let owner = &mut self.accounts[account];
         let device = owner.next_companion().context("the account has linked 99 companions")?;
         let adopted = owner.primary.phone.adopt_companion(&identity, adv_secret, now);
@@ -181,6 +186,7 @@ impl World {
                 .attr("lid", owner.jid(device, Addressing::Lid))
                 .build(),
             node("platform").attr("name", "android").build(),
+            leaf("client-props", props.encode_to_vec()),
             node("biz").attr("name", owner.name.as_str()).build(),
         ];
         let stanza = node("iq")

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use wacore_binary::{Jid, Node};
 
 use super::accounts::{CompanionKeys, DeviceAddress};
-use super::stanza::{KEY_TYPE, Stanza, error, key_id, leaf, node, result, server_jid};
+use super::stanza::{KEY_TYPE, Stanza, error, key_id, leaf, node, not_implemented, result, server_jid};
 use super::world::World;
 use crate::phone::{KeyBundle, SignedPreKey};
 
@@ -27,8 +27,8 @@ impl World {
             }
             (Some("get"), Some("key")) => self.fetch_keys(request),
             (Some("get"), Some("digest")) => match self.companion(at) {
-                Some(companion) => result(request, [digest(&companion.keys)]),
-                None => error(request, 404, "item-not-found"),
+                Some(companion) if companion.uploaded_keys => result(request, [digest(&companion.keys)]),
+                _ => error(request, 404, "item-not-found"),
             },
             (Some("set"), Some("rotate")) => {
                 let signed = request.child("rotate").and_then(|rotate| signed_prekey(rotate.child("skey")?));
@@ -44,7 +44,7 @@ impl World {
                 Some(()) => result(request, []),
                 None => error(request, 400, "bad-request"),
             },
-            _ => error(request, 501, "feature-not-implemented"),
+            _ => not_implemented(request),
         }
     }
 
@@ -64,6 +64,7 @@ impl World {
         let excess = keys.one_time.len().saturating_sub(MAX_PREKEYS);
         keys.one_time.drain(..excess);
         companion.asked_for_prekeys = false;
+        companion.uploaded_keys = true;
         log::debug!("device {}:{} has {} prekeys", at.account, at.device, companion.keys.one_time.len());
         Some(())
     }

@@ -3,7 +3,7 @@
 //! The cryptography is [`crate::phone::Phone`]'s. Signal sessions are named by the peer's phone
 //! number, whatever addressing a stanza uses, as both forms are the same device.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use anyhow::{Context, ensure};
 use rand::CryptoRng;
@@ -13,7 +13,7 @@ use wacore_binary::{Jid, Node, Server};
 use waproto::whatsapp::Message;
 use waproto::whatsapp::message::DeviceSentMessage;
 
-use super::accounts::{AccountId, Addressing, DeviceAddress};
+use super::accounts::{AccountId, Addressing, DeviceAddress, is_person};
 use super::prekeys::{bundle_from_retry, retry_keys};
 use super::receipts::receipt_ids;
 use super::stanza::{Stanza, leaf, node};
@@ -67,6 +67,8 @@ struct Sent {
     id: String,
     chat: Jid,
     message: Message,
+    /// To a companion of its own, which nobody sees.
+    peer: bool,
 }
 
 /// The phone of one account.
@@ -81,6 +83,8 @@ pub struct Primary {
     pub link_failed: Option<String>,
     waiting: VecDeque<Node>,
     sent: VecDeque<Sent>,
+    /// Devices that were given this phone's sender key, by the group's JID.
+    sender_key_with: HashMap<String, BTreeSet<DeviceAddress>>,
     /// Receipts by message id: their types, the empty one for delivery.
     receipts: HashMap<String, HashSet<String>>,
     retries: HashMap<String, u32>,
@@ -97,6 +101,7 @@ impl Primary {
             link_failed: None,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
+            sender_key_with: HashMap::new(),
             receipts: HashMap::new(),
             retries: HashMap::new(),
             typing: HashSet::new(),
@@ -159,6 +164,18 @@ impl Primary {
         }
         self.sent.push_back(sent);
     }
+
+    /// Keeps a peer message, in case the companion cannot read it.
+    pub fn remember_peer_message(&mut self, id: String, own: Jid, message: Message) {
+        self.remember_sent(Sent { id, chat: own, message, peer: true });
+    }
+
+    /// That device needs this phone's sender keys again.
+    pub fn forget_sender_key_of(&mut self, device: DeviceAddress) {
+        for with in self.sender_key_with.values_mut() {
+            with.remove(&device);
+        }
+    }
 }
 
 /// Where a delivered stanza came from, and what to say to it.
@@ -177,6 +194,10 @@ impl World {
         if online {
             let waiting = std::mem::take(&mut primary.waiting);
             self.for_primaries.extend(waiting.into_iter().map(|stanza| (account, stanza)));
+            let companions: Vec<u16> = self.accounts[account].companions.keys().copied().collect();
+            for device in companions {
+                self.share_app_state_key(DeviceAddress { account, device });
+            }
         }
     }
 
@@ -234,7 +255,6 @@ impl World {
             Some(id) => id,
             None => self.fresh_message_id(),
         };
-        let for_own = sent_from_own_device(&chat, &message);
         let mut devices: Vec<DeviceAddress> = receivers
             .iter()
             .flat_map(|account| {
@@ -245,22 +265,19 @@ impl World {
             .collect();
         devices.sort();
         devices.dedup();
-        let mut participants = Vec::new();
-        for to in devices {
-            let content =
-                if to.account == from && chat.server != Server::Group { &for_own } else { &message };
-            if let Some(enc) = self.encrypt_for(from, to, content) {
-                participants.push(node("to").attr("jid", self.jid(to, addressing)).children([enc]).build());
-            }
-        }
+        let content = if is_person(&chat) {
+            self.encrypt_for_each(from, &chat, addressing, &message, devices)
+        } else {
+            self.encrypt_for_all(from, &chat, addressing, &message, devices)?
+        };
         let kind = if message.text_content().is_some() { "text" } else { "media" };
         let stanza = node("message")
             .attr("to", &chat)
             .attr("id", id.as_str())
             .attr("type", kind)
-            .children([node("participants").children(participants).build()])
+            .children(content)
             .build();
-        self.accounts[from].primary.remember_sent(Sent { id: id.clone(), chat, message });
+        self.accounts[from].primary.remember_sent(Sent { id: id.clone(), chat, message, peer: false });
         if self.accounts[from].restricted
             && let Some(&other) = receivers.first()
         {
@@ -269,6 +286,69 @@ impl World {
         self.relay(DeviceAddress { account: from, device: 0 }, &stanza)
             .context("relaying a phone's message")?;
         Ok(id)
+    }
+
+    /// A message to a person: a ciphertext for each device, its own among them.
+    fn encrypt_for_each(
+        &mut self,
+        from: AccountId,
+        chat: &Jid,
+        addressing: Addressing,
+        message: &Message,
+        devices: Vec<DeviceAddress>,
+    ) -> Vec<Node> {
+        let for_own = sent_from_own_device(chat, message);
+        let mut participants = Vec::new();
+        for to in devices {
+            let content = if to.account == from { &for_own } else { message };
+            if let Some(enc) = self.encrypt_for(from, to, content) {
+                participants.push(node("to").attr("jid", self.jid(to, addressing)).children([enc]).build());
+            }
+        }
+        vec![node("participants").children(participants).build()]
+    }
+
+    /// A message to a group or a status: one ciphertext for all, and the sender key for each device that does
+    /// not have it.
+    fn encrypt_for_all(
+        &mut self,
+        from: AccountId,
+        chat: &Jid,
+        addressing: Addressing,
+        message: &Message,
+        devices: Vec<DeviceAddress>,
+    ) -> anyhow::Result<Vec<Node>> {
+        let group = chat.to_string();
+        let primary = &mut self.accounts[from].primary;
+        let mut with = primary.sender_key_with.remove(&group).unwrap_or_default();
+        if with.iter().any(|device| !devices.contains(device)) {
+            // Who left must not read on.
+            primary.phone.renew_sender_key(&group);
+            with.clear();
+        }
+        let key = primary.phone.sender_key(&group)?;
+        let mut participants = Vec::new();
+        for to in devices {
+            let named = node("to").attr("jid", self.jid(to, addressing));
+            if with.contains(&to) {
+                // The server knows a group's members, but not who may see a status.
+                if chat.server == Server::Broadcast {
+                    participants.push(named.build());
+                }
+            } else if let Some(enc) = self.encrypt_for(from, to, &key) {
+                participants.push(named.children([enc]).build());
+                with.insert(to);
+            }
+        }
+        let primary = &mut self.accounts[from].primary;
+        primary.sender_key_with.insert(group.clone(), with);
+        let enc = leaf("enc", primary.phone.encrypt_for_group(&group, message)?);
+        let mut content = vec![enc.with("v", "2").with("type", "skmsg")];
+        // A status may have no viewers.
+        if !participants.is_empty() || chat.server == Server::Broadcast {
+            content.insert(0, node("participants").children(participants).build());
+        }
+        Ok(content)
     }
 
     /// A stanza arrived at a phone.
@@ -303,10 +383,26 @@ impl World {
         let name = self.accounts[origin.sender.account].number.clone();
         let device = u32::from(origin.sender.device);
         for enc in stanza.all("enc") {
-            let Some(kind) = enc.attr("type").and_then(|kind| Kind::parse(&kind)) else { continue };
             let primary = &mut self.accounts[account].primary;
-            match primary.phone.decrypt(&name, device, kind, enc.bytes().unwrap_or_default()) {
-                Ok(message) => self.primary_shows(account, &origin, &id, stanza, message),
+            let kind = enc.attr("type").unwrap_or_default();
+            let ciphertext = enc.bytes().unwrap_or_default();
+            let decrypted = match Kind::parse(&kind) {
+                Some(kind) => primary.phone.decrypt(&name, device, kind, ciphertext),
+                None if kind == "skmsg" => {
+                    let group = origin.reply_to.to_string();
+                    primary.phone.decrypt_from_group(&group, &name, device, ciphertext)
+                }
+                None => continue,
+            };
+            match decrypted {
+                Ok(message) => {
+                    if let Some(key) = message.sender_key_distribution_message.as_option()
+                        && let Err(failed) = primary.phone.accept_sender_key(&name, device, key)
+                    {
+                        log::warn!("a phone could not take a sender key: {failed}");
+                    }
+                    self.primary_shows(account, &origin, &id, stanza, message);
+                }
                 Err(DecryptError::Signal(SignalError::Duplicate { .. })) => {
                     if let Some(known) = primary.shown_before(&id, &name) {
                         known.copies += 1;
@@ -337,11 +433,16 @@ impl World {
             Some(sent) if from_me => sent.message.as_option().cloned().unwrap_or_default(),
             _ => message,
         };
-        let peer = stanza.attr("category").as_deref() == Some("peer");
+        if stanza.attr("category").as_deref() == Some("peer") {
+            if from_me {
+                self.primary_got_peer_message(origin.sender, id, &message);
+            }
+            return;
+        }
         let keys_only =
             message.sender_key_distribution_message.as_option().is_some() && message.text_content().is_none();
         // The phone acts on these; the person sees nothing.
-        if peer || keys_only || message.protocol_message.as_option().is_some() {
+        if keys_only || message.protocol_message.as_option().is_some() {
             return;
         }
         let shown = Shown {
@@ -382,6 +483,9 @@ impl World {
         kind: Option<&'static str>,
         children: Vec<Node>,
     ) {
+        if kind.is_none() && self.silent_phones && !self.accounts[account].companions.is_empty() {
+            return;
+        }
         let mut receipt = node("receipt").attr("to", &origin.reply_to).attr("id", id);
         if let Some(participant) = &origin.participant {
             receipt = receipt.attr("participant", participant);
@@ -425,11 +529,19 @@ impl World {
             receipt.child("retry").and_then(|retry| retry.attr("count")?.parse().ok()).unwrap_or(1u32);
         ensure!(count <= MAX_RETRIES, "asked {count} times");
         let sent = self.accounts[account].primary.sent.iter().find(|sent| sent.id == id);
-        let (chat, message) = sent
-            .map(|sent| (sent.chat.clone(), sent.message.clone()))
+        let (chat, mut message, peer) = sent
+            .map(|sent| (sent.chat.clone(), sent.message.clone(), sent.peer))
             .context("the message is not known any more")?;
-        let own = to.account == account && chat.server != Server::Group;
-        let message = if own { sent_from_own_device(&chat, &message) } else { message };
+        let own = to.account == account && is_person(&chat) && !peer;
+        if own {
+            message = sent_from_own_device(&chat, &message);
+        } else if !is_person(&chat) {
+            // It may be the sender key that it lacks.
+            let primary = &mut self.accounts[account].primary;
+            let key = primary.phone.sender_key(&chat.to_string())?;
+            message.sender_key_distribution_message = key.sender_key_distribution_message;
+            primary.sender_key_with.entry(chat.to_string()).or_default().insert(to);
+        }
         // A new session beside the old one, which still decrypts what is under way.
         let bundle = match bundle_from_retry(receipt) {
             Some(bundle) => Some(bundle),
@@ -443,6 +555,9 @@ impl World {
         };
         if own {
             stanza = stanza.attr("recipient", &chat);
+        }
+        if peer {
+            stanza = stanza.attr("category", "peer");
         }
         let stanza = stanza.children([enc.with("count", count)]).build();
         self.relay(DeviceAddress { account, device: 0 }, &stanza)

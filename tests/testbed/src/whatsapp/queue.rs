@@ -17,8 +17,10 @@ pub struct Queue {
 
 struct Waiting {
     stanza: Node,
-    /// Was written to the device's socket since it got its backlog.
+    /// Was written to the device's socket.
     written: bool,
+    /// Was there when the device said that it is ready.
+    backlog: bool,
 }
 
 impl Queue {
@@ -28,7 +30,7 @@ impl Queue {
             log::warn!("dropped the oldest stanza of a queue of {CAPACITY}");
             self.waiting.pop_front();
         }
-        self.waiting.push_back(Waiting { stanza, written });
+        self.waiting.push_back(Waiting { stanza, written, backlog: false });
     }
 
     /// Messages only, without receipts and notifications.
@@ -36,21 +38,42 @@ impl Queue {
         self.waiting.iter().filter(|waiting| waiting.stanza.tag == "message").count()
     }
 
-    /// The backlog as a client gets it on login: each stanza with its place in `offline`.
-    pub fn backlog(&mut self) -> Vec<Node> {
-        let backlog = self.waiting.iter_mut().enumerate();
+    /// The device is ready: what waits now is its backlog, to be fetched with [`batch`](Self::batch). Gives the
+    /// stanzas' tags.
+    pub fn start_backlog(&mut self) -> Vec<String> {
+        let backlog = self.waiting.iter_mut().filter(|waiting| !waiting.written);
         backlog
-            .map(|(place, waiting)| {
-                waiting.written = true;
-                waiting.stanza.clone().with("offline", place)
+            .map(|waiting| {
+                waiting.backlog = true;
+                waiting.stanza.tag.to_string()
             })
             .collect()
+    }
+
+    /// The next stanzas of the backlog, at most so many, each with its place in it in `offline`; the first has
+    /// the place `from`.
+    pub fn batch(&mut self, from: usize, count: usize) -> Vec<Node> {
+        let backlog = self.waiting.iter_mut().filter(|waiting| waiting.backlog && !waiting.written);
+        backlog
+            .take(count)
+            .enumerate()
+            .map(|(place, waiting)| {
+                waiting.written = true;
+                waiting.stanza.clone().with("offline", from + place)
+            })
+            .collect()
+    }
+
+    /// Whether something of the backlog is left.
+    pub fn has_backlog(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.backlog && !waiting.written)
     }
 
     /// The device has a new socket, or its stanzas are held up: nothing counts as written.
     pub fn forget_written(&mut self) {
         for waiting in &mut self.waiting {
             waiting.written = false;
+            waiting.backlog = false;
         }
     }
 
@@ -93,6 +116,34 @@ mod tests {
     use super::super::stanza::node;
     use super::*;
 
+    /// All of the backlog, as after a login.
+    fn backlog(queue: &mut Queue) -> Vec<Node> {
+        queue.forget_written();
+        queue.start_backlog();
+        queue.batch(0, usize::MAX)
+    }
+
+    #[test]
+    fn a_backlog_comes_in_batches_and_what_comes_meanwhile_is_not_of_it() {
+        let mut queue = Queue::default();
+        for id in ["A", "B", "C"] {
+            queue.push(node("message").attr("id", id).build(), false);
+        }
+        assert_eq!(queue.start_backlog(), ["message"; 3]);
+        let ids = |batch: Vec<Node>| -> Vec<_> {
+            batch
+                .iter()
+                .map(|it| (it.attr("id").unwrap().into_owned(), it.attr("offline").unwrap().into_owned()))
+                .collect()
+        };
+        assert_eq!(ids(queue.batch(0, 2)), [("A".into(), "0".into()), ("B".into(), "1".into())]);
+        queue.push(node("message").attr("id", "D").build(), false);
+        assert!(queue.has_backlog());
+        assert_eq!(ids(queue.batch(2, 2)), [("C".to_owned(), "2".to_owned())]);
+        assert!(!queue.has_backlog());
+        assert_eq!(queue.take_unwritten(), [node("message").attr("id", "D").build()]);
+    }
+
     #[test]
     fn the_backlog_keeps_its_order_until_each_stanza_is_acknowledged() {
         let mut queue = Queue::default();
@@ -102,8 +153,7 @@ mod tests {
         queue.push(node("receipt").attr("id", "A").attr("type", "read").build(), true);
         queue.arrived("B");
         queue.acknowledge("receipt", "A", None);
-        let ids: Vec<_> = queue
-            .backlog()
+        let ids: Vec<_> = backlog(&mut queue)
             .iter()
             .map(|stanza| {
                 (stanza.attr("id").unwrap().into_owned(), stanza.attr("offline").unwrap().into_owned())
@@ -114,7 +164,7 @@ mod tests {
             [("A".into(), "0".into()), ("C".into(), "1".into()), ("A".to_owned(), "2".to_owned())]
         );
         queue.acknowledge("receipt", "A", Some("read"));
-        assert_eq!((queue.backlog().len(), queue.messages()), (2, 2));
+        assert_eq!((backlog(&mut queue).len(), queue.messages()), (2, 2));
     }
 
     #[test]
@@ -125,7 +175,7 @@ mod tests {
             queue.push(copy(n), true);
         }
         queue.acknowledge("message", "A", None);
-        assert_eq!(queue.backlog(), [copy(2).with("offline", 0), copy(3).with("offline", 1)]);
+        assert_eq!(backlog(&mut queue), [copy(2).with("offline", 0), copy(3).with("offline", 1)]);
         queue.arrived("A");
         assert_eq!(queue.messages(), 0);
     }

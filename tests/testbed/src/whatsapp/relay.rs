@@ -1,6 +1,6 @@
 //! From the sender's one stanza to a stanza per receiving device.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::{Context, bail, ensure};
 use wacore_binary::{Jid, Node, Server};
@@ -140,18 +140,15 @@ impl World {
             Server::Group if stanza.jid("participant").is_none() => {
                 let members = self.groups.members(&chat.user).context("a message to an unknown group")?;
                 ensure!(members.contains(&from.account), "the sender is not in the group");
-                for member in members {
-                    for device in self.accounts[member].devices() {
-                        let to = DeviceAddress { account: member, device };
-                        if to == from {
-                            continue;
-                        }
-                        match parts.iter_mut().find(|part| part.to == to) {
-                            Some(part) => part.encs.extend(&bare),
-                            None => parts.push(Part { to, encs: bare.clone() }),
-                        }
-                    }
-                }
+                self.to_all_devices(&mut parts, from, &bare, members);
+            }
+            // A status, for all devices of everybody whom the sender names.
+            Server::Broadcast if stanza.jid("participant").is_none() => {
+                let named = stanza.child("participants").context("a status without viewers")?;
+                let viewers: BTreeSet<AccountId> =
+                    named.all("to").filter_map(|to| self.account_of(&to.jid("jid")?)).collect();
+                parts.retain(|part| !part.encs.is_empty());
+                self.to_all_devices(&mut parts, from, &bare, viewers);
             }
             _ => {
                 // To exactly one device: a peer message or the answer to a retry receipt.
@@ -162,6 +159,28 @@ impl World {
             }
         }
         Ok(parts)
+    }
+
+    /// Adds ciphertexts that are the same for all, behind those that a device gets for itself.
+    fn to_all_devices<'a>(
+        &self,
+        parts: &mut Vec<Part<'a>>,
+        from: DeviceAddress,
+        encs: &[&'a Node],
+        whom: impl IntoIterator<Item = AccountId>,
+    ) {
+        for account in whom {
+            for device in self.accounts[account].devices() {
+                let to = DeviceAddress { account, device };
+                if to == from {
+                    continue;
+                }
+                match parts.iter_mut().find(|part| part.to == to) {
+                    Some(part) => part.encs.extend(encs),
+                    None => parts.push(Part { to, encs: encs.to_vec() }),
+                }
+            }
+        }
     }
 
     fn delivered_stanza(&self, from: DeviceAddress, part: &Part, chat: &Jid, stanza: &Node) -> Node {
@@ -182,13 +201,21 @@ impl World {
                 };
             }
             Server::Broadcast => {
-                delivered = delivered.attr("from", chat).attr("participant", self.jid(from, Addressing::Pn));
+                // Whoever names the viewers by LID is known to them by LID.
+                let viewer = stanza.child("participants").and_then(|named| named.first_child()?.jid("jid"));
+                let viewer = viewer.or_else(|| stanza.jid("participant"));
+                let addressing = viewer.map_or(Addressing::Pn, |viewer| Addressing::of(&viewer));
+                delivered = delivered.attr("from", chat).attr("participant", self.jid(from, addressing));
             }
             _ => {
-                let addressing = Addressing::of(chat);
+                let peer = stanza.attr("category").as_deref() == Some("peer");
+                // Companions know each other by LID, however they address each other.
+                let addressing = match peer && from.device != 0 {
+                    true => Addressing::Lid,
+                    false => Addressing::of(chat),
+                };
                 delivered = delivered.attr("from", self.jid(from, addressing));
                 if own {
-                    let peer = stanza.attr("category").as_deref() == Some("peer");
                     let recipient = stanza.jid("recipient").unwrap_or_else(|| chat.to_non_ad());
                     if !peer {
                         delivered = delivered.attr("recipient", recipient);

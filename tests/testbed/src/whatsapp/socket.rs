@@ -16,7 +16,7 @@ use wacore_binary::consts::WA_CONN_HEADER;
 use wacore_binary::{Node, OwnedNodeRef, marshal, util};
 
 use super::faults::HandshakeFault;
-use super::noise::{Finished, Sender, ServerKeys};
+use super::noise::{AfterHello, Finished, Sender, ServerKeys};
 use super::world::{Hub, Outgoing, SocketId, World};
 use crate::authority::Authority;
 use crate::http::{Request, answer};
@@ -222,11 +222,12 @@ async fn handshake(
         }
         None => {}
     }
-    let (answer, waiting) = port.keys.answer_hello(&hello, &mut rand::rng())?;
-    if waiting.tries_ik {
-        log::debug!("a client tried IK: fell back to XX");
-    }
+    let (answer, next) = port.keys.answer_hello(&hello, &mut rand::rng())?;
     sender.send(Message::binary(encode_frame(&answer, None)?)).await?;
+    let waiting = match next {
+        AfterHello::Finish(waiting) => waiting,
+        AfterHello::Nothing(finished) => return Ok(Some(*finished)),
+    };
     let Some(finish) = frames.next().await? else { return Ok(None) };
     waiting.finish(&finish).map(Some)
 }

@@ -108,6 +108,11 @@ pub fn error(request: &Node, code: u16, text: &'static str) -> Node {
     answer(request, "error").children([error]).build()
 }
 
+/// The error for a request that this server does not know.
+pub fn not_implemented(request: &Node) -> Node {
+    error(request, 501, "feature-not-implemented")
+}
+
 fn answer(request: &Node, kind: &'static str) -> NodeBuilder {
     let from = match request.jid("to") {
         Some(to) if !to.user.is_empty() => to,

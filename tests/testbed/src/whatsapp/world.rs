@@ -73,6 +73,8 @@ pub enum Later {
     Deliver { to: DeviceAddress, stanzas: Vec<Node> },
     /// Deliver what was held back to be overtaken, even if nothing overtook it.
     ReleaseHeld { to: DeviceAddress },
+    /// Nobody asked for more of a backlog of which so much was handed out.
+    RestOfBacklog { to: DeviceAddress, socket: SocketId, handed_out: usize },
     /// A typing state ends.
     TypingEnds { from: DeviceAddress, to: AccountId },
 }
@@ -129,6 +131,10 @@ pub struct World {
     pub typing: BTreeMap<(DeviceAddress, AccountId), Typing>,
     /// How long somebody counts as typing without typing on.
     pub typing_lives: Duration,
+    /// Accounts' chats have moved from phone numbers to LIDs, as companions are told when they are linked.
+    pub lid_migrated: bool,
+    /// Phones that have companions send no delivery receipts.
+    pub silent_phones: bool,
 }
 
 impl World {
@@ -151,6 +157,8 @@ impl World {
             media: Media::default(),
             typing: BTreeMap::new(),
             typing_lives: TYPING_LIVES,
+            lid_migrated: true,
+            silent_phones: false,
         }
     }
 
@@ -245,6 +253,7 @@ impl World {
                 Some(companion) if companion.socket == Some(id) => {
                     companion.socket = None;
                     companion.drained = false;
+                    companion.handed_out = None;
                     std::mem::take(&mut companion.available)
                 }
                 _ => return,
@@ -353,6 +362,9 @@ impl World {
             match self.timers.pop().map(|timer| timer.action) {
                 Some(Later::Deliver { to, stanzas }) => self.deliver_messages(to, stanzas),
                 Some(Later::ReleaseHeld { to }) => self.release_held(to),
+                Some(Later::RestOfBacklog { to, socket, handed_out }) => {
+                    self.hand_out_rest(socket, to, handed_out);
+                }
                 Some(Later::TypingEnds { from, to }) => self.typing_ended(from, to),
                 None => {}
             }
@@ -378,7 +390,7 @@ impl World {
             "ack" => self.on_ack(at, &stanza),
             "presence" => self.on_presence(at, &stanza),
             "chatstate" => self.on_chatstate(at, &stanza),
-            "ib" => {}
+            "ib" => self.on_ib(id, at, &stanza),
             "xmlstreamend" => self.close(id),
             other => log::warn!("ignored a stanza <{other}> of device {}:{}", at.account, at.device),
         }

@@ -1,6 +1,7 @@
 //! Both ends of every promise run: two phones with each other, or a phone with the client's own
 //! code from wacore.
 
+mod groups;
 mod link_code;
 mod pairing;
 mod sessions;
