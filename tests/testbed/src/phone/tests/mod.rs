@@ -3,6 +3,7 @@
 
 mod link_code;
 mod pairing;
+mod passkey;
 mod sessions;
 
 use rand::SeedableRng;
