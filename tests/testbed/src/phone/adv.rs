@@ -64,7 +64,12 @@ pub(super) struct Account {
 
 impl Account {
     pub fn new(rng: &mut impl CryptoRng) -> Self {
-        Account { raw_id: rng.random_range(1..=MAX_RAW_ID), last_key_index: 0, hosted: false, companions: BTreeMap::new() }
+        Account {
+            raw_id: rng.random_range(1..=MAX_RAW_ID),
+            last_key_index: 0,
+            hosted: false,
+            companions: BTreeMap::new(),
+        }
     }
 
     pub fn host(&mut self) {
@@ -121,13 +126,12 @@ impl Account {
         }
         mac.update(&signed);
         let hmac = mac.finalize().into_bytes().to_vec();
-        let pair_success =
-            ADVSignedDeviceIdentityHMAC {
-                details: Some(signed),
-                hmac: Some(hmac),
-                account_type: self.hosted.then_some(account_type),
-            }
-            .encode_to_vec();
+        let pair_success = ADVSignedDeviceIdentityHMAC {
+            details: Some(signed),
+            hmac: Some(hmac),
+            account_type: self.hosted.then_some(account_type),
+        }
+        .encode_to_vec();
         Adopted { key_index, pair_success }
     }
 

@@ -7,7 +7,7 @@ use aes_gcm::{Aes256Gcm, KeyInit};
 use buffa::{Enumeration as _, Message as _};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
-use rand::{CryptoRng, Rng};
+use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 use wacore_libsignal::protocol::{KeyPair, PublicKey};
 use waproto::whatsapp::{
@@ -146,7 +146,12 @@ impl Agreed {
     ///
     /// # Errors
     /// It does not open, or names other keys than the companion registered with.
-    pub fn open(&self, sealed: &[u8], noise: &[u8; 32], identity: &[u8; 32]) -> Result<[u8; 32], HandoffError> {
+    pub fn open(
+        &self,
+        sealed: &[u8],
+        noise: &[u8; 32],
+        identity: &[u8; 32],
+    ) -> Result<[u8; 32], HandoffError> {
         let sealed = EncryptedPairingRequest::decode_from_slice(sealed)
             .map_err(|_| HandoffError::Malformed("the encrypted pairing request"))?;
         let iv: [u8; 12] = sized("the nonce of the pairing request", &sealed.iv.unwrap_or_default())?;

@@ -163,9 +163,7 @@ impl Passkey {
             }
         }
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, self.key.public_key().as_ref());
-        public
-            .verify(&signed_over(&data, &client_data), &signature)
-            .map_err(|_| AssertionError::Signature)
+        public.verify(&signed_over(&data, &client_data), &signature).map_err(|_| AssertionError::Signature)
     }
 }
 

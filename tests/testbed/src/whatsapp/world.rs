@@ -75,6 +75,8 @@ pub enum Later {
     ReleaseHeld { to: DeviceAddress },
     /// A typing state ends.
     TypingEnds { from: DeviceAddress, to: AccountId },
+    /// The phone adopts a client that has gone through linking behind a passkey.
+    PairSuccess { to: SocketId, account: AccountId, adv_secret: Vec<u8> },
 }
 
 struct Timer {
@@ -354,6 +356,11 @@ impl World {
                 Some(Later::Deliver { to, stanzas }) => self.deliver_messages(to, stanzas),
                 Some(Later::ReleaseHeld { to }) => self.release_held(to),
                 Some(Later::TypingEnds { from, to }) => self.typing_ended(from, to),
+                Some(Later::PairSuccess { to, account, adv_secret }) => {
+                    if let Err(failed) = self.pair_success(to, account, &adv_secret) {
+                        log::warn!("linking behind a passkey came to nothing: {failed:#}");
+                    }
+                }
                 None => {}
             }
         }
