@@ -180,8 +180,10 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         (Cause::NotPaired, Detail::Obstacle(Obstacle::Hosted)) => {
             "Lepaskan nomor ini dari WhatsApp Business API, atau pakai nomor lain; lalu jalankan: sudo bot-kjp pair"
         }
-        (Cause::LoggedOut | Cause::NotPaired, _) => {
-            "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair"
+        (Cause::LoggedOut, _) => "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair",
+        (Cause::NotPaired, _) => {
+            "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair (bila WhatsApp meminta passkey, langkahnya \
+             tampil di sana)"
         }
         (Cause::Replaced, _) => "Matikan bot lain yang memakai nomor ini.",
         (Cause::Outdated, _) => "Bila tidak pulih dalam satu jam, perbarui bot.",
@@ -521,6 +523,8 @@ mod tests {
             Detail::Action(Action::InstallSchema),
             Detail::Action(Action::CheckUrl),
             Detail::Action(Action::FreeDiskSpace),
+            Detail::Obstacle(Obstacle::Passkey),
+            Detail::Obstacle(Obstacle::Hosted),
         ];
         for &cause in Cause::ALL {
             let mark = match cause.warnable().severity {
