@@ -175,6 +175,18 @@ impl Home {
         Bot::start(command)
     }
 
+    /// A bot on a terminal of its own, where what is typed is shown too.
+    pub fn start_on_terminal(&self, arguments: &[&str]) -> Bot {
+        let line = self.command(arguments);
+        let quoted = |part: &OsStr| format!("'{}'", part.to_str().expect("UTF-8"));
+        let words: Vec<String> =
+            std::iter::once(line.get_program()).chain(line.get_args()).map(quoted).collect();
+        let mut command = command("script", None);
+        command.args(["--quiet", "--return", "--command"]).arg(words.join(" ")).arg("/dev/null");
+        command.envs(self.secrets.iter().cloned()).stdin(Stdio::piped());
+        Bot::start(command)
+    }
+
     /// What a command that ends by itself prints.
     pub fn output(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().expect("the bot starts");

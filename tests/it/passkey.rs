@@ -123,6 +123,18 @@ fn an_account_that_wants_its_passkey_is_linked_by_link_code_without_any_qr_code(
     gated.finish(bot);
 }
 
+#[test]
+fn on_a_terminal_the_answer_is_pasted_in_as_many_lines_as_the_browser_copies() {
+    let gated = Gated::new(Demand::default());
+    let mut bot = gated.home.start_on_terminal(&["pair"]);
+    let qr = bot.wait_for_qr();
+    gated.operator.scan_qr_only(&qr).expect("the phone takes the code");
+    let challenge = nth_challenge(&bot, 1);
+    let answer: Value = serde_json::from_str(&gated.answer(&challenge)).expect("JSON");
+    bot.enter(&serde_json::to_string_pretty(&answer).expect("JSON"));
+    gated.finish(bot);
+}
+
 /// Everything as the operator does it, but for the hand that copies.
 #[test]
 fn the_line_for_the_browser_makes_an_answer_that_whatsapp_takes() {
@@ -259,7 +271,8 @@ fn by_qr_code_the_end_of_the_codes_is_told_as_the_end_of_the_time_and_begins_ane
     let first = bot.wait_for_qr();
     gated.operator.scan_qr_only(&first).expect("the phone takes the code");
     nth_challenge(&bot, 1);
-    bot.wait_for_line("Waktu tinggal 45 detik");
+    // With the steps, and once more shortly before the end.
+    wait_for_lines(&bot, "Waktu tinggal", 2);
     bot.wait_for_line(TOO_LATE);
     let challenge = gated.scan_again(&bot, &first, 2);
     bot.enter(&gated.answer(&challenge));

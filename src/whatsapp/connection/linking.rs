@@ -6,6 +6,8 @@
 //! * 60 s after the phone took a link code it gives that up and makes a new ADV secret, which would overwrite
 //!   one that was confirmed just before. Nothing is confirmed around that moment, and the new link code that
 //!   it proposes then is not wanted.
+//! * QR codes rotate on when their connection is lost, too, beside those of the next one, and hang up on that
+//!   at their end. So a client that has shown codes makes one connection only.
 //! * What it keeps of a passkey's handshake is never cleared, not by a lost connection either. So every such
 //!   try that does not go on ends its client, and another one begins anew.
 
@@ -21,7 +23,7 @@ use whatsapp_rust::passkey::Assertion;
 use super::Connection;
 use super::ends::End;
 use crate::clock;
-use crate::pairing::{Happened, Order, PasskeyRequest, Proof, Trouble};
+use crate::pairing::{Happened, Order, PasskeyRequest, Proof, Stage, Trouble};
 
 /// Six QR codes: 60 s for the first, 20 s for each of the others.
 const QR_CODES_LAST: Duration = Duration::from_secs(160);
@@ -78,7 +80,21 @@ impl Connection {
         self.shared.link_over.ring();
     }
 
+    /// Whether it is known already why the present connection ends.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().end.is_some()
+    }
+
+    /// Whether the client has shown codes that nobody has used: they go on rotating when the connection that
+    /// they came on is lost, and at their end whatsapp-rust hangs up.
+    pub(super) fn has_codes_left(&self) -> bool {
+        self.state().codes.first_qr.is_some() && self.shared.pairing.linking().stage != Stage::Done
+    }
+
     pub(super) fn qr_code_came(&self, code: &str, valid: Duration) {
+        if self.has_ended() {
+            return;
+        }
         self.state().codes.first_qr.get_or_insert_with(clock::now);
         self.linking(Happened::QrCode { code: code.to_owned(), valid });
     }

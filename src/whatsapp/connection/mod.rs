@@ -204,6 +204,8 @@ struct State {
     /// wanted (any more).
     link_code_until: Option<Instant>,
     codes: Codes,
+    /// Of the client that is heard.
+    client_number: u64,
 }
 
 impl Connection {
@@ -220,6 +222,7 @@ impl Connection {
             stopping: false,
             link_code_until: None,
             codes: Codes::default(),
+            client_number: 0,
         };
         Self {
             shared: Arc::new(Shared {
@@ -298,13 +301,18 @@ impl Connection {
             if settings.pair_only && paired {
                 self.tell(Notice::CheckingSession);
             }
+            let number = {
+                let mut state = self.state();
+                state.client_number += 1;
+                state.client_number
+            };
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
                 .with_transport_factory(handover.clone())
                 .with_http_client(http.clone())
                 .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())
-                .with_event_handler(self.clone())
+                .with_event_handler(Ears { connection: self.clone(), client: number })
                 .with_event_handler(PhoneRecoveries { hook: hook.clone(), executor: runtime.0 })
                 .with_cache_config(caches())
                 .with_wanted_pre_key_count(settings.pre_keys)
@@ -339,6 +347,10 @@ impl Connection {
                 or(self.keep_link_code(&client, link_code), self.keep_phone_in_sight(&client, &store)),
             );
             let (end, next) = or(way.go(bot, &client, &mut course), beside).await;
+            // From now on it is not heard. Its link code is given up before the next client reads the store: the
+            // timer behind it would write this one's view of the session there.
+            self.state().client_number += 1;
+            within(FAREWELL, client.cancel_pair_code()).await;
             // Ends the client's own tasks; nobody uses it after this.
             within(FAREWELL, client.disconnect()).await;
             drop(client);
@@ -481,6 +493,25 @@ fn login_time(stanza: &OwnedNodeRef) -> Option<i64> {
     time.as_str().parse().ok()
 }
 
+/// Hears one client, for as long as it is the present one. A client that has ended is not silent: its QR codes
+/// rotate on to their end, whoever shows others meanwhile.
+struct Ears {
+    connection: Connection,
+    client: u64,
+}
+
+impl EventHandler for Ears {
+    fn interest(&self) -> EventInterest {
+        self.connection.interest()
+    }
+
+    fn handle_event(&self, event: Arc<Event>) {
+        if self.connection.state().client_number == self.client {
+            self.connection.handle_event(event);
+        }
+    }
+}
+
 impl EventHandler for Connection {
     fn interest(&self) -> EventInterest {
         EventInterest::of(&[
@@ -571,7 +602,7 @@ impl EventHandler for Connection {
                 self.qr_code_came(&qr.code, qr.timeout);
             }
             // One that keeps the connection open is not for the operator.
-            Event::PairingCode(_) if self.is_behind_passkey() => {}
+            Event::PairingCode(_) if self.is_behind_passkey() || self.has_ended() => {}
             Event::PairingCode(link) => {
                 self.state().link_code_until = Some(clock::now() + link.timeout);
                 self.linking(Happened::LinkCode { code: link.code.clone(), valid: link.timeout });
@@ -588,7 +619,7 @@ impl EventHandler for Connection {
                     self.shared.renew_link_code.ring();
                 }
             }
-            Event::PairingQrCodesExhausted(exhausted) if exhausted.disconnected => {
+            Event::PairingQrCodesExhausted(exhausted) if exhausted.disconnected && !self.has_ended() => {
                 self.state().end.get_or_insert(End::QrCodesExhausted);
                 self.linking(Happened::CodesUnused);
             }

@@ -83,8 +83,8 @@ impl Way {
             let mut next = course.ended(&end, lasted, (self.settings.random)());
             if self.connection.is_behind_passkey() {
                 self.connection.linking(Happened::Ended(Trouble::LineLost));
-                next.new_client = true;
             }
+            next.new_client |= self.connection.has_codes_left();
             self.note(&end, course.failures());
             log::debug!(
                 "connection: {}, {} failures, next try in {:?}",
