@@ -19,6 +19,7 @@ use crate::logging;
 use crate::net::resolver::{self, Resolver};
 use crate::net::tls::TlsError;
 use crate::net::{Link, http, tls};
+use crate::pairing::Pairing;
 use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::service_manager::{self, SupervisorGone};
@@ -121,7 +122,8 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let (outbox_bell, sync_bell, missing_bell) = (Bell::default(), Bell::default(), Bell::default());
     let (notices, notice) = async_channel::bounded(NOTICES);
     let activity = Activity::default();
-    let connection = Connection::new(link.clone(), activity.clone(), notices);
+    let pairing = Pairing::default();
+    let connection = Connection::new(link.clone(), activity.clone(), notices, pairing.clone());
     let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone(), activity.clone());
     let waiting = deliveries.clone();
 
@@ -224,7 +226,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     // A task of its own: it goes on reading while the farewell is said.
     let running = connection.clone();
     let mut kept_up = executor.spawn(async move { running.run(parts).await.map(|()| Farewell::Stopped) });
-    let shown = async { Ok(Terminal::new(notice, serving).run().await) };
+    let shown = async { Ok(Terminal::new(notice, pairing, serving).run().await) };
     let asked = async { Ok(asked_to_stop(signals).await) };
     let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, &mut kept_up)).await;
 

@@ -30,7 +30,8 @@
 //! | [`desk`] | pure: conversation and answers; [`desk::wording`] holds every sentence a customer reads | `registration` |
 //! | [`reception`] | the one transaction per batch of messages | `desk`, `ledger`, `whatsapp` types |
 //! | [`ledger`] | the SQLite file: everything that must survive | `registration` types |
-//! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger` |
+//! | [`pairing`] | where linking to a phone stands, for all who read it; the passkey's answer, checked | – |
+//! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger`, `pairing` |
 //! | [`net`] | names by a ladder of ways ([`net::resolver`]), dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
 //! | [`disk_space`], [`trusted_clock`], [`service_result`] | what the machine is asked: room on the disk, a time to believe, why the process before ended | – |
@@ -50,6 +51,8 @@
 //! * *decided what follows when WhatsApp hangs up?* The table in `whatsapp::connection::ends`; what is
 //!   done about it, in `whatsapp::connection::way`.
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
+//! * *told how linking stands, and what a passkey has to do with it?* [`pairing`]; what is done about it at
+//!   WhatsApp, in `whatsapp::connection::linking`.
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
 //! * *decided that the disk has no room for registrations?* [`disk_space::Limits`]; what is answered then,
@@ -79,6 +82,7 @@ pub mod executor;
 pub mod ledger;
 pub mod logging;
 pub mod net;
+pub mod pairing;
 pub mod personal;
 pub mod reception;
 pub mod registration;

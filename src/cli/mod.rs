@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod doctor;
 pub mod exit_code;
 pub mod install;
+pub mod keyboard;
 pub mod pair;
 pub mod pairing_screen;
 pub mod qr;

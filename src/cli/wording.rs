@@ -8,6 +8,8 @@ use super::doctor::finding::{Check, Dns, Finding, NoReach, NotWritable, Said, Se
 use super::exit_code::ExitCode;
 use super::pairing_screen::Offer;
 use crate::net::rung::Kind;
+use crate::pairing::browser::Words;
+use crate::pairing::{AnswerError, Trouble};
 use crate::watch::report::State;
 use crate::watch::warning::{Cause, Detail};
 use crate::watch::wording::{self as watch, bytes, duration};
@@ -100,6 +102,175 @@ pub fn refused(reason: &str) -> String {
 /// WhatsApp gave no code for linking by phone number.
 pub fn link_code_refused(reason: &str) -> String {
     format!("WhatsApp tidak memberi kode tautan ({reason}). Periksa nomor HP, atau tautkan dengan kode QR.")
+}
+
+/// What the button says that the line for the browser draws.
+pub const SCRIPT_WORDS: Words<'static> = Words {
+    click: "BOT KJP: klik di sini, lalu pilih passkey",
+    working: "Menunggu passkey...",
+    copied: "Sudah tersalin. Tempel di jendela bot, lalu tekan Enter.",
+    click_to_copy: "Klik sekali lagi untuk menyalin",
+    failed: "Gagal, klik lagi.",
+    too_old: "Browser ini terlalu lama. Perbarui, atau pakai Chrome atau Edge terbaru.",
+};
+
+/// WhatsApp asks for a passkey: the steps, with the line for the browser.
+pub fn passkey_steps(line: &str, left: Duration) -> String {
+    format!(
+        "\nWhatsApp meminta passkey akun ini sebelum bot boleh tertaut (berlaku untuk sebagian akun, terutama WhatsApp \
+         Business). Biarkan jendela ini terbuka, dan kerjakan di komputer yang punya browser:\n\
+         1. Buka https://web.whatsapp.com di Chrome atau Edge. Jangan masuk; bila sudah masuk, pakai jendela penyamaran.\n\
+         2. Tekan F12, pilih tab Console. Bila browser melarang menempel, ketik dulu: allow pasting\n\
+         3. Salin seluruh baris panjang ini, tempel di Console, tekan Enter:\n\n\
+         {line}\n\n\
+         4. Klik tombol hijau \"BOT KJP\" yang muncul di halaman, lalu pilih passkey akun ini: dari pengelola sandi, \
+         atau pilih HP dan pindai QR dari browser dengan HP itu (Bluetooth di komputer dan HP harus menyala).\n\
+         5. Jawabannya tersalin sendiri. Tempel di sini, lalu tekan Enter.\n\n\
+         {}\n\
+         Bila akun ini belum punya passkey atau passkey-nya terhapus, buat dulu di HP: WhatsApp > Setelan > Akun > \
+         Passkey.",
+        passkey_time_left(left)
+    )
+}
+
+/// How much time is left for the passkey.
+pub fn passkey_time_left(left: Duration) -> String {
+    let seconds = left.as_secs();
+    match seconds {
+        0..=300 => format!(
+            "Waktu tinggal {seconds} detik. Bila habis, bot mulai lagi dari awal. Dengan kode 8 huruf waktunya lebih \
+             lama: bot-kjp pair --phone 08…"
+        ),
+        _ => format!("Waktu tinggal {} menit. Bila habis, bot mulai lagi dari awal.", seconds / 60),
+    }
+}
+
+/// What is wrong with what was pasted, and what to do.
+pub fn answer_wrong(error: &AnswerError) -> String {
+    let what = match error {
+        AnswerError::NotAsked => "Passkey sedang tidak diminta. Tunggu petunjuk berikutnya.".to_owned(),
+        AnswerError::NotAnAnswer => {
+            "Itu bukan jawaban passkey: jawaban dimulai dengan tanda {. Salin isi kotak yang muncul di halaman browser, \
+             lalu tempel di sini."
+                .to_owned()
+        }
+        AnswerError::TheScript => {
+            "Itu baris untuk browser, bukan jawabannya. Tempel baris itu di Console browser (langkah 3), lalu tempel \
+             hasilnya di sini."
+                .to_owned()
+        }
+        AnswerError::Incomplete => {
+            "Jawaban belum lengkap: bagian akhirnya belum ada. Tempel sisanya, atau tempel ulang seluruh jawaban."
+                .to_owned()
+        }
+        AnswerError::TooLong => {
+            "Teks itu terlalu panjang untuk sebuah jawaban. Salin hanya isi kotak di halaman browser.".to_owned()
+        }
+        AnswerError::NotJson(_) | AnswerError::NotBase64(_) | AnswerError::ClientData(_) => {
+            "Jawaban rusak saat disalin. Klik lagi tombol hijau di browser untuk menyalinnya, lalu tempel di sini."
+                .to_owned()
+        }
+        AnswerError::Missing(field) => format!(
+            "Jawaban tidak lengkap: {field} tidak ada. Salin seluruh isi kotak di halaman browser, dari {{ sampai }}."
+        ),
+        AnswerError::Type(_) | AnswerError::OtherCeremony(_) => {
+            "Itu bukan jawaban untuk masuk dengan passkey. Jalankan baris langkah 3 lagi, dan pilih passkey.".to_owned()
+        }
+        AnswerError::Ids | AnswerError::AuthenticatorData(_) => {
+            "Isi jawaban tidak cocok satu sama lain. Muat ulang halaman browser dan ulangi dari langkah 3.".to_owned()
+        }
+        AnswerError::OtherPasskey => {
+            "WhatsApp tidak mengenal passkey itu. Ulangi langkah 4 dan pilih passkey WhatsApp milik nomor ini.".to_owned()
+        }
+        AnswerError::OtherChallenge => {
+            "Itu jawaban untuk permintaan yang lama. Muat ulang halaman browser, lalu jalankan baris terakhir yang \
+             ditampilkan bot."
+                .to_owned()
+        }
+        AnswerError::OtherOrigin(origin) => {
+            let shown: String = origin.chars().filter(|c| !c.is_control()).take(60).collect();
+            format!(
+                "Passkey dipakai di halaman lain ({shown}). Buka https://web.whatsapp.com, dan jalankan baris langkah 3 \
+                 di Console halaman itu."
+            )
+        }
+        AnswerError::OtherSite => {
+            "Passkey itu bukan milik WhatsApp. Ulangi langkah 4 dan pilih passkey WhatsApp.".to_owned()
+        }
+        AnswerError::NotVerified => {
+            "Passkey dipakai tanpa sidik jari, wajah, atau PIN; WhatsApp memintanya. Ulangi langkah 4 di perangkat yang \
+             kunci layarnya menyala."
+                .to_owned()
+        }
+    };
+    format!("{what} (Jawaban belum dikirim; bot masih menunggu.)")
+}
+
+/// What the passkey signed goes to WhatsApp.
+pub const PROOF_SENT: &str = "Jawaban passkey dikirim ke WhatsApp. Buka WhatsApp di HP dan tunggu…";
+
+/// The phone shows a code: is it the same?
+pub fn compare(code: &str) -> String {
+    format!(
+        "Cocokkan dengan kode yang tampil di HP: {code}\n\
+         Bila sama, ketik YA lalu Enter. Bila berbeda, atau HP tidak menampilkan kode, ketik TIDAK."
+    )
+}
+
+pub const YES_OR_NO: &str = "Ketik YA bila kode di HP sama, atau TIDAK bila berbeda.";
+
+/// The operator said that the codes are the same, or nobody needs to compare.
+pub const CONFIRMED: &str = "Kode cocok. Menyelesaikan tautan…";
+
+/// Why a try to link came to nothing, and what to do.
+pub fn linking_trouble(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::NoLinkCode(reason) => link_code_refused(reason),
+        Trouble::ProofRefused { reason, again: true } => format!(
+            "WhatsApp menolak jawaban passkey ({}). Pastikan passkey itu milik nomor yang ditautkan, klik lagi tombol \
+             hijau sesudah memuat ulang halaman dan menempel baris yang sama, lalu tempel jawaban barunya di sini.",
+            printable(reason)
+        ),
+        Trouble::ProofRefused { reason, again: false } => format!(
+            "WhatsApp menolak lagi jawaban passkey ({}). Bot meminta yang baru: tautkan lagi dengan kode berikut.",
+            printable(reason)
+        ),
+        Trouble::Late => {
+            "Waktu untuk passkey habis. Mulai lagi dari awal: siapkan dulu halaman web.whatsapp.com dengan \
+             Console terbuka, lalu pakai kode berikut."
+                .to_owned()
+        }
+        Trouble::CodesDiffer => {
+            "Tautan dibatalkan karena kodenya berbeda. Bila terulang, jangan lanjutkan: mungkin ada \
+             yang menyadap. Mulai lagi dengan kode berikut, dari jaringan lain bila bisa."
+                .to_owned()
+        }
+        Trouble::LineLost => "Koneksi terputus di tengah tautan. Mulai lagi dengan kode berikut.".to_owned(),
+        Trouble::BrokenOff(reason) => {
+            format!("Tautan gagal ({}). Mulai lagi dengan kode berikut.", printable(reason))
+        }
+        Trouble::Hosted => HOSTED_ACCOUNT.to_owned(),
+    }
+}
+
+/// The account is hosted by a business's server too.
+pub const HOSTED_ACCOUNT: &str = "Nomor ini tidak dapat ditautkan: nomornya juga dipakai di WhatsApp Business API \
+     (coexistence), dan tautan untuk akun seperti itu belum didukung. Bot tidak menampilkan kode lagi. Pilihannya: \
+     lepaskan nomor ini dari Business API (Meta Business Suite > WhatsApp Manager, atau lewat penyedianya), atau pakai \
+     nomor lain; sesudah itu jalankan lagi: sudo bot-kjp pair";
+
+/// A passkey is asked for where nobody can paste an answer.
+pub const PASSKEY_NEEDS_A_TERMINAL: &str = "WhatsApp meminta passkey akun ini, dan di sini tidak ada yang dapat \
+     menjawabnya. Jalankan di terminal: sudo bot-kjp pair (dari komputer lain: ssh -t root@ALAMAT bot-kjp pair); \
+     langkah-langkahnya tampil di sana.";
+
+/// `pair` has asked for the passkey often enough.
+pub const PASSKEY_GIVEN_UP: &str = "Tautan dengan passkey sudah beberapa kali gagal. Siapkan HP, browser, dan passkey, \
+     lalu jalankan lagi perintah ini.";
+
+/// What came from outside, fit for a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// A service that nobody links: it prints no more codes into its journal.

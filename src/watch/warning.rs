@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::facts::{self, ClockError, Facts, Failure};
 use crate::ledger::process_start::Restarts;
 use crate::net::rung::{self, Kind};
+use crate::pairing::Obstacle;
 use crate::registration::opening_hours;
 use crate::supabase::sync;
 use crate::supabase::verdict::Action;
@@ -207,6 +208,8 @@ pub enum Detail {
     For(Duration),
     Days(i64),
     Clock(ClockError),
+    /// What stands in the way of a link.
+    Obstacle(Obstacle),
 }
 
 /// A cause that holds at this moment.
@@ -383,7 +386,8 @@ fn whatsapp(facts: &Facts, found: &mut Vec<Condition>) {
         }
     }
     if !standing.paired {
-        found.push(down(Cause::NotPaired));
+        let detail = standing.obstacle.map_or(Detail::None, Detail::Obstacle);
+        found.push(down(Cause::NotPaired).detail(detail));
     }
     if standing.storm {
         let wait = standing.next_attempt.map(|next| next.saturating_duration_since(facts.now));

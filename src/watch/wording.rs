@@ -10,6 +10,7 @@ use super::facts::{ClockError, Facts};
 use super::warning::{Cause, Detail, Severity, Warning};
 use crate::ledger::process_start::{Cause as Start, Restarts};
 use crate::net::rung::{Condition, Kind};
+use crate::pairing::Obstacle;
 use crate::supabase::sync;
 use crate::supabase::verdict::Action;
 use crate::whatsapp::connection::standing::{Phase, Standing};
@@ -83,6 +84,13 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
         ) => "bot memakai jalur DNS lain dan tetap berjalan.".to_owned(),
         (Cause::LoggedOut, _) => {
             "perangkat tertaut ini dihapus di HP. Data pendaftaran tetap tersimpan.".to_owned()
+        }
+        (Cause::NotPaired, Detail::Obstacle(Obstacle::Passkey)) => {
+            "WhatsApp meminta passkey sebelum bot boleh tertaut; warga belum dapat dilayani.".to_owned()
+        }
+        (Cause::NotPaired, Detail::Obstacle(Obstacle::Hosted)) => {
+            "nomor ini juga dipakai di WhatsApp Business API (coexistence) dan tidak dapat ditautkan."
+                .to_owned()
         }
         (Cause::NotPaired, _) => "warga belum dapat dilayani.".to_owned(),
         (Cause::Replaced, _) => "dua bot berebut satu sesi WhatsApp.".to_owned(),
@@ -165,8 +173,17 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         (Cause::DnsHttpsLying | Cause::DnsTlsLying | Cause::DnsPublicLying, _) => {
             "Tidak mendesak. Server itu dapat dihapus dari network.dns di konfigurasi."
         }
-        (Cause::LoggedOut | Cause::NotPaired, _) => {
-            "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair"
+        (Cause::NotPaired, Detail::Obstacle(Obstacle::Passkey)) => {
+            "Siapkan HP dan komputer dengan browser, lalu jalankan di terminal: sudo bot-kjp pair (langkah passkey tampil \
+             di sana)"
+        }
+        (Cause::NotPaired, Detail::Obstacle(Obstacle::Hosted)) => {
+            "Lepaskan nomor ini dari WhatsApp Business API, atau pakai nomor lain; lalu jalankan: sudo bot-kjp pair"
+        }
+        (Cause::LoggedOut, _) => "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair",
+        (Cause::NotPaired, _) => {
+            "Siapkan HP, lalu jalankan di perangkat bot: sudo bot-kjp pair (bila WhatsApp meminta passkey, langkahnya \
+             tampil di sana)"
         }
         (Cause::Replaced, _) => "Matikan bot lain yang memakai nomor ini.",
         (Cause::Outdated, _) => "Bila tidak pulih dalam satu jam, perbarui bot.",
@@ -506,6 +523,8 @@ mod tests {
             Detail::Action(Action::InstallSchema),
             Detail::Action(Action::CheckUrl),
             Detail::Action(Action::FreeDiskSpace),
+            Detail::Obstacle(Obstacle::Passkey),
+            Detail::Obstacle(Obstacle::Hosted),
         ];
         for &cause in Cause::ALL {
             let mark = match cause.warnable().severity {

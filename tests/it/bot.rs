@@ -2,10 +2,10 @@
 
 use bot_kjp::clock;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -168,6 +168,25 @@ impl Home {
         Bot::start(self.command(arguments))
     }
 
+    /// A bot that reads what is typed.
+    pub fn start_with_keyboard(&self, arguments: &[&str]) -> Bot {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped());
+        Bot::start(command)
+    }
+
+    /// A bot on a terminal of its own, where what is typed is shown too.
+    pub fn start_on_terminal(&self, arguments: &[&str]) -> Bot {
+        let line = self.command(arguments);
+        let quoted = |part: &OsStr| format!("'{}'", part.to_str().expect("UTF-8"));
+        let words: Vec<String> =
+            std::iter::once(line.get_program()).chain(line.get_args()).map(quoted).collect();
+        let mut command = command("script", None);
+        command.args(["--quiet", "--return", "--command"]).arg(words.join(" ")).arg("/dev/null");
+        command.envs(self.secrets.iter().cloned()).stdin(Stdio::piped());
+        Bot::start(command)
+    }
+
     /// What a command that ends by itself prints.
     pub fn output(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().expect("the bot starts");
@@ -210,6 +229,7 @@ impl Ledger {
 /// A running bot; killed when dropped.
 pub struct Bot {
     child: Child,
+    keyboard: Option<ChildStdin>,
     screen: Arc<Screen>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -249,7 +269,19 @@ impl Bot {
             })
         };
         let readers = vec![read(Box::new(stdout), true), read(Box::new(stderr), false)];
-        Self { child, screen, readers }
+        let keyboard = child.stdin.take();
+        Self { child, keyboard, screen, readers }
+    }
+
+    /// Types a text, or pastes it, with Enter at its end.
+    pub fn enter(&mut self, text: &str) {
+        let keyboard = self.keyboard.as_mut().expect("it was started with a keyboard");
+        keyboard.write_all(format!("{text}\n").as_bytes()).expect("the bot reads");
+    }
+
+    /// Nobody types any more.
+    pub fn hang_up(&mut self) {
+        self.keyboard = None;
     }
 
     /// Waits until `found` sees what it looks for in the lines printed so far.

@@ -2,6 +2,7 @@
 
 mod baileys;
 mod bot;
+mod browser;
 mod clock;
 mod demo;
 mod disk;
@@ -18,6 +19,7 @@ mod machine;
 mod main_job;
 mod missing;
 mod pairing;
+mod passkey;
 mod qr_camera;
 mod reconnects;
 mod refusals;

@@ -15,6 +15,7 @@ fn the_eight_letter_code_pairs_as_well_as_the_qr_code() {
     operator.enter_link_code(&code).expect("the phone accepts the code");
     let status = pairing.wait();
     assert!(status.success(), "{status}\n{}", pairing.output());
+    assert_eq!(pairing.qr(), None, "who asks for a link code is shown no QR code");
 
     let scene = Scene { server, home, operator };
     let _bot = scene.run();
@@ -108,7 +109,7 @@ fn logged_out_from_the_phone_it_says_so_keeps_all_data_and_pairs_again() {
 }
 
 /// Eight characters of the link code's alphabet, shown as two groups of four.
-fn link_code(line: &str) -> Option<String> {
+pub fn link_code(line: &str) -> Option<String> {
     line.split_whitespace().find_map(|word| {
         let code: String = word.chars().filter(|c| *c != '-').collect();
         let valid = word.len() == 9

@@ -8,6 +8,10 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// Between two sets of pairing QR codes: the server closes the socket after each set.
 const NEXT_QR_CODES: Duration = Duration::from_secs(2);
 
+/// The account is hosted by a business's server: nothing but what its owner changes there helps, and
+/// `bot-kjp pair` tries at once.
+const HOSTED: Duration = Duration::from_secs(24 * 3600);
+
 /// Another client took over the session. Ours comes back, in case the other was a mistake.
 const REPLACED: Duration = Duration::from_secs(30);
 
@@ -72,6 +76,10 @@ pub enum End {
     Refused(String),
     /// No pairing code was used while it was good.
     QrCodesExhausted,
+    /// A try to link came to nothing; the client cannot make another one.
+    LinkAnew,
+    /// The account cannot be linked by this client.
+    HostedAccount,
 }
 
 impl End {
@@ -93,6 +101,8 @@ impl End {
             Self::Banned(_) => "banned",
             Self::Refused(_) => "refused",
             Self::QrCodesExhausted => "codes_exhausted",
+            Self::LinkAnew => "link_anew",
+            Self::HostedAccount => "hosted_account",
         }
     }
 
@@ -118,6 +128,12 @@ impl End {
             Self::Banned(time) => format!("WhatsApp banned the account for {} s (402)", time.as_secs()),
             Self::Refused(reason) => format!("WhatsApp refused the login: {reason}"),
             Self::QrCodesExhausted => "no pairing code was used".into(),
+            Self::LinkAnew => "linking came to nothing; another client begins anew".into(),
+            Self::HostedAccount => {
+                "the account is hosted by a business's server too, and this client cannot be linked to it; take \
+                 the number off the Business API or link another"
+                    .into()
+            }
         }
     }
 
@@ -208,7 +224,8 @@ impl Course {
         let of_the_line =
             |wait| Next { wait, woken_by_line: end.is_of_the_line(), pair_again: false, new_client: false };
         match end {
-            End::QrCodesExhausted => return of_the_server(NEXT_QR_CODES, false),
+            End::QrCodesExhausted | End::LinkAnew => return of_the_server(NEXT_QR_CODES, false),
+            End::HostedAccount => return of_the_server(HOSTED, false),
             // What WhatsApp or we ourselves bring about on purpose is no failure, the first time.
             End::Restart | End::AddressGone | End::Silence if may_be_at_once && !again => {
                 return of_the_line(Duration::ZERO);
@@ -333,6 +350,8 @@ mod tests {
             End::Banned(Duration::ZERO),
             End::Refused(String::new()),
             End::QrCodesExhausted,
+            End::LinkAnew,
+            End::HostedAccount,
         ] {
             for next in twice(end.clone()) {
                 assert!(!next.pair_again && next.new_client && !next.woken_by_line, "{end:?}");
@@ -405,6 +424,8 @@ mod tests {
             (0u64..100_000).prop_map(|s| End::Banned(Duration::from_secs(s))),
             Just(End::Refused(String::new())),
             Just(End::QrCodesExhausted),
+            Just(End::LinkAnew),
+            Just(End::HostedAccount),
         ]
     }
 

@@ -11,6 +11,7 @@
 
 mod ceiling;
 mod ends;
+mod linking;
 pub mod standing;
 mod way;
 
@@ -45,10 +46,12 @@ use crate::ledger::{LedgerError, connection_attempt, phone_seen};
 use crate::net::Link;
 use crate::net::deadline::within;
 use crate::net::kernel_changes::KernelChanges;
+use crate::pairing::{Happened, Pairing, Trouble};
 use crate::personal::PhoneNumber;
 use crate::trusted_clock;
 use ceiling::Ceiling;
 use ends::{Course, End};
+use linking::Codes;
 use standing::{Phase, Standing};
 use way::{EndCounts, Way};
 
@@ -81,26 +84,11 @@ pub const NOTICES: usize = 32;
 /// again when they are switched on.
 const RESEND_WINDOW_SECONDS: u64 = 24 * 3600;
 
-/// What the operator at the terminal is told.
+/// What the operator at the terminal is told; how linking stands is [`Pairing`]'s to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Show this QR code; it is good for so long.
-    QrCode {
-        code: String,
-        valid: Duration,
-    },
-    /// Type this code on the phone; it is good for so long.
-    LinkCode {
-        code: String,
-        valid: Duration,
-    },
-    LinkCodeRefused(String),
-    /// No code was used while it was good.
-    CodesExhausted,
     /// A session is there; WhatsApp is asked whether it still holds.
     CheckingSession,
-    /// The phone accepted; the client now logs in for the first time.
-    Paired,
     Online,
     Offline,
     LoggedOut,
@@ -191,7 +179,10 @@ struct Shared {
     link: Link,
     activity: Activity,
     notices: Sender<Notice>,
+    pairing: Pairing,
     renew_link_code: Bell,
+    /// The client is to end, as its try to link is over.
+    link_over: Bell,
     /// Notified once, when the bot is to stop.
     stop: Signal,
     state: Mutex<State>,
@@ -212,11 +203,15 @@ struct State {
     /// Until when the link code on the screen is good, or one is waited for; `None` if none is
     /// wanted (any more).
     link_code_until: Option<Instant>,
+    codes: Codes,
+    /// Of the client that is heard.
+    client_number: u64,
 }
 
 impl Connection {
-    /// `notices` gets what the operator should see; when it is full, a notice is dropped.
-    pub fn new(link: Link, activity: Activity, notices: Sender<Notice>) -> Self {
+    /// `notices` gets what the operator should see; when it is full, a notice is dropped. `pairing` is told
+    /// how linking goes.
+    pub fn new(link: Link, activity: Activity, notices: Sender<Notice>, pairing: Pairing) -> Self {
         let state = State {
             standing: Standing::new(clock::now(), 0),
             client: None,
@@ -226,6 +221,8 @@ impl Connection {
             synced: false,
             stopping: false,
             link_code_until: None,
+            codes: Codes::default(),
+            client_number: 0,
         };
         Self {
             shared: Arc::new(Shared {
@@ -233,7 +230,9 @@ impl Connection {
                 link,
                 activity,
                 notices,
+                pairing,
                 renew_link_code: Bell::default(),
+                link_over: Bell::default(),
                 stop: Signal::new(),
                 state: Mutex::new(state),
             }),
@@ -246,6 +245,7 @@ impl Connection {
         let mut standing = self.state().standing.clone();
         standing.last_stanza = heard.stanza;
         standing.last_message = heard.message;
+        standing.obstacle = self.shared.pairing.linking().obstacle;
         standing
     }
 
@@ -301,13 +301,18 @@ impl Connection {
             if settings.pair_only && paired {
                 self.tell(Notice::CheckingSession);
             }
+            let number = {
+                let mut state = self.state();
+                state.client_number += 1;
+                state.client_number
+            };
             let mut builder = Bot::builder()
                 .with_backend(store.clone())
                 .with_transport_factory(handover.clone())
                 .with_http_client(http.clone())
                 .with_runtime(runtime)
                 .with_inbound_durability_hook(hook.clone())
-                .with_event_handler(self.clone())
+                .with_event_handler(Ears { connection: self.clone(), client: number })
                 .with_event_handler(PhoneRecoveries { hook: hook.clone(), executor: runtime.0 })
                 .with_cache_config(caches())
                 .with_wanted_pre_key_count(settings.pre_keys)
@@ -336,9 +341,16 @@ impl Connection {
                 state.link_code_until = link_code.is_some().then(|| clock::now() + LINK_CODE_LIFE);
             }
             way.store = store.clone();
-            let beside =
-                or(self.keep_link_code(&client, link_code), self.keep_phone_in_sight(&client, &store));
+            self.linking_begins(link_code.is_some()).await;
+            let beside = or(
+                self.see_linking_through(&client, link_code.clone()),
+                or(self.keep_link_code(&client, link_code), self.keep_phone_in_sight(&client, &store)),
+            );
             let (end, next) = or(way.go(bot, &client, &mut course), beside).await;
+            // From now on it is not heard. Its link code is given up before the next client reads the store: the
+            // timer behind it would write this one's view of the session there.
+            self.state().client_number += 1;
+            within(FAREWELL, client.cancel_pair_code()).await;
             // Ends the client's own tasks; nobody uses it after this.
             within(FAREWELL, client.disconnect()).await;
             drop(client);
@@ -408,7 +420,7 @@ impl Connection {
                 let left = until.saturating_duration_since(clock::now());
                 if left.is_zero() {
                     self.state().link_code_until = None;
-                    self.tell(Notice::CodesExhausted);
+                    self.linking(Happened::CodesUnused);
                 } else {
                     // It is put off whenever a new code comes.
                     clock::sleep(left).await;
@@ -481,6 +493,25 @@ fn login_time(stanza: &OwnedNodeRef) -> Option<i64> {
     time.as_str().parse().ok()
 }
 
+/// Hears one client, for as long as it is the present one. A client that has ended is not silent: its QR codes
+/// rotate on to their end, whoever shows others meanwhile.
+struct Ears {
+    connection: Connection,
+    client: u64,
+}
+
+impl EventHandler for Ears {
+    fn interest(&self) -> EventInterest {
+        self.connection.interest()
+    }
+
+    fn handle_event(&self, event: Arc<Event>) {
+        if self.connection.state().client_number == self.client {
+            self.connection.handle_event(event);
+        }
+    }
+}
+
 impl EventHandler for Connection {
     fn interest(&self) -> EventInterest {
         EventInterest::of(&[
@@ -495,6 +526,9 @@ impl EventHandler for Connection {
             EventKind::PairingCodeRefresh,
             EventKind::PairingCodeError,
             EventKind::PairingQrCodesExhausted,
+            EventKind::PairPasskeyRequest,
+            EventKind::PairPasskeyConfirmation,
+            EventKind::PairPasskeyError,
             EventKind::ClientOutdated,
             EventKind::UndecryptableMessage,
             EventKind::StreamReplaced,
@@ -522,6 +556,7 @@ impl EventHandler for Connection {
                 if let Some(now) = login_time(stanza) {
                     trusted_clock::tell(now);
                 }
+                self.look_for_link_code_taken(stanza);
             }
             Event::Connected(_) => {
                 let now = clock::now();
@@ -564,23 +599,29 @@ impl EventHandler for Connection {
             Event::Receipt(receipt) => self.phone_was_there(&receipt.source, receipt.timestamp.timestamp()),
             Event::PairingQrCode(qr) => {
                 self.enter(Phase::Pairing);
-                self.tell(Notice::QrCode { code: qr.code.clone(), valid: qr.timeout });
+                self.qr_code_came(&qr.code, qr.timeout);
             }
+            // One that keeps the connection open is not for the operator.
+            Event::PairingCode(_) if self.is_behind_passkey() || self.has_ended() => {}
             Event::PairingCode(link) => {
                 self.state().link_code_until = Some(clock::now() + link.timeout);
-                self.tell(Notice::LinkCode { code: link.code.clone(), valid: link.timeout });
+                self.linking(Happened::LinkCode { code: link.code.clone(), valid: link.timeout });
             }
+            Event::PairPasskeyRequest(asked) => self.passkey_asked(&asked.request_options_json),
+            Event::PairPasskeyConfirmation(shown) => self.code_to_compare(&shown.code, shown.skip_handoff_ux),
+            Event::PairPasskeyError(failed) => self.linking_failed(Trouble::BrokenOff(failed.error.clone())),
             Event::PairingCodeRefresh(_) => self.shared.renew_link_code.ring(),
             Event::PairingCodeError(refused) => {
                 let connected = self.state().client.as_ref().is_some_and(|client| client.is_connected());
                 if connected {
-                    self.tell(Notice::LinkCodeRefused(refused.error.clone()));
+                    self.linking(Happened::LinkCodeRefused(refused.error.clone()));
                 } else {
                     self.shared.renew_link_code.ring();
                 }
             }
-            Event::PairingQrCodesExhausted(exhausted) if exhausted.disconnected => {
-                self.end(End::QrCodesExhausted, Notice::CodesExhausted);
+            Event::PairingQrCodesExhausted(exhausted) if exhausted.disconnected && !self.has_ended() => {
+                self.state().end.get_or_insert(End::QrCodesExhausted);
+                self.linking(Happened::CodesUnused);
             }
             Event::PairSuccess(_) => {
                 {
@@ -590,9 +631,9 @@ impl EventHandler for Connection {
                     // `stream:error` 515 follows.
                     state.end = Some(End::Restart);
                 }
-                self.tell(Notice::Paired);
+                self.linking(Happened::Linked);
             }
-            Event::PairError(failed) => log::warn!("connection: pairing failed: {}", failed.error),
+            Event::PairError(failed) => self.pair_error(&failed.error),
             Event::LoggedOut(_) => self.end(End::LoggedOut, Notice::LoggedOut),
             Event::StreamReplaced(_) => self.end(End::Replaced, Notice::Replaced),
             Event::ClientOutdated(_) => self.end(End::Outdated, Notice::Outdated),

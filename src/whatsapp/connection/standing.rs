@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::pairing::Obstacle;
+
 /// Where the connection is. The order is that of a connection that succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -82,6 +84,8 @@ pub struct Standing {
     pub deaf_connections: u64,
     /// When the operator's phone last gave a sign of life, in seconds since 1970 UTC.
     pub phone_seen: Option<i64>,
+    /// What stands in the way of a link, as far as this process has seen.
+    pub obstacle: Option<Obstacle>,
 }
 
 impl Standing {
@@ -104,6 +108,7 @@ impl Standing {
             last_message: None,
             deaf_connections: 0,
             phone_seen: None,
+            obstacle: None,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::ledger::connection_attempt;
 use crate::net::Resolver;
 use crate::net::kernel_changes::{Change, KernelChanges};
+use crate::pairing::{Happened, Trouble};
 use crate::registration::opening_hours;
 use crate::trusted_clock;
 use crate::whatsapp::session_store::SessionStore;
@@ -79,7 +80,11 @@ impl Way {
         loop {
             self.wait_for_leave().await;
             let (end, lasted) = self.connect_once(&mut bot, client).await;
-            let next = course.ended(&end, lasted, (self.settings.random)());
+            let mut next = course.ended(&end, lasted, (self.settings.random)());
+            if self.connection.is_behind_passkey() {
+                self.connection.linking(Happened::Ended(Trouble::LineLost));
+            }
+            next.new_client |= self.connection.has_codes_left();
             self.note(&end, course.failures());
             log::debug!(
                 "connection: {}, {} failures, next try in {:?}",
@@ -205,7 +210,7 @@ impl Way {
         }
         if !self.said.contains(&detail) {
             match end {
-                End::QrCodesExhausted | End::Restart | End::AddressGone | End::Silence => {
+                End::QrCodesExhausted | End::LinkAnew | End::Restart | End::AddressGone | End::Silence => {
                     log::info!("connection: {detail}");
                 }
                 _ => log::warn!("connection: {detail}"),

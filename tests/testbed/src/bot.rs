@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
+use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 use wacore::handshake::WA_CERT_PUB_KEY;
 
 use crate::interrupt::{self, wait_until};
+use crate::phone::passkey::Ceremony;
 use crate::whatsapp::noise;
 use crate::{Handset, WhatsApp};
 
@@ -198,16 +200,53 @@ impl Bot {
     pub fn pair(&self, phone: &Handset) -> Result<String> {
         let mut pairing = Running(self.command(&["pair", "--phone", phone.number()])?.spawn()?);
         let lines = lines_of(&mut pairing.0)?;
-        let code = wait_until("bot-kjp's link code", STEP, || match lines.try_recv() {
-            Ok(line) => Ok(link_code(&line).map(str::to_owned)),
-            Err(mpsc::TryRecvError::Empty) => Ok(None),
-            Err(mpsc::TryRecvError::Disconnected) => bail!("bot-kjp pair ended without a link code"),
-        })
-        .with_context(|| self.tail())?;
+        let code = self.printed(&lines, "link code", |line| link_code(line).map(str::to_owned))?;
         phone.enter_link_code(&code.replace('-', "")).with_context(|| self.tail())?;
+        self.linked(pairing)?;
+        Ok(code)
+    }
+
+    /// The same with a phone whose account wants its passkey first, and with an operator who has it at hand:
+    /// the passkey answers what the bot asks. Gives the link code and the code that both sides show at the end.
+    ///
+    /// # Errors
+    /// As [`Bot::pair`], and when the two codes differ.
+    pub fn pair_behind_passkey(&self, phone: &Handset) -> Result<(String, String)> {
+        let mut command = self.command(&["pair", "--phone", phone.number()])?;
+        let mut pairing = Running(command.stdin(Stdio::piped()).spawn()?);
+        let mut keyboard = pairing.0.stdin.take().context("the child's input is not piped")?;
+        let lines = lines_of(&mut pairing.0)?;
+        let code = self.printed(&lines, "link code", |line| link_code(line).map(str::to_owned))?;
+        phone.enter_link_code_only(&code.replace('-', "")).with_context(|| self.tail())?;
+        let challenge = self.printed(&lines, "line for the browser", challenge)?;
+        writeln!(keyboard, "{}", phone.passkey_answer(&challenge, &Ceremony::default())?)?;
+        let shown = self.printed(&lines, "code to compare", |line| link_code(line).map(str::to_owned))?;
+        let on_the_phone = phone.comparison_code().with_context(|| self.tail())?;
+        ensure!(shown == on_the_phone, "the bot shows {shown} and the phone {on_the_phone}");
+        writeln!(keyboard, "ya")?;
+        self.linked(pairing)?;
+        Ok((code, shown))
+    }
+
+    /// Waits until a child prints what `find` finds.
+    fn printed(
+        &self,
+        lines: &mpsc::Receiver<String>,
+        what: &str,
+        find: impl Fn(&str) -> Option<String>,
+    ) -> Result<String> {
+        wait_until(&format!("bot-kjp's {what}"), STEP, || match lines.try_recv() {
+            Ok(line) => Ok(find(&line)),
+            Err(mpsc::TryRecvError::Empty) => Ok(None),
+            Err(mpsc::TryRecvError::Disconnected) => bail!("bot-kjp pair ended without a {what}"),
+        })
+        .with_context(|| self.tail())
+    }
+
+    fn linked(&self, mut pairing: Running) -> Result<()> {
         let status = pairing.wait_end("bot-kjp pair to end").with_context(|| self.tail())?;
         ensure!(status.success(), "bot-kjp pair ended with {status}{}", self.tail());
-        Ok(code)
+        Ok(())
     }
 
     /// Starts the bot and waits until it is logged in and has what waited for it.
@@ -347,6 +386,13 @@ pub(crate) fn link_code(line: &str) -> Option<&str> {
     })
 }
 
+/// The challenge in the line for the browser.
+fn challenge(line: &str) -> Option<String> {
+    let (_, options) = line.split_once("parseRequestOptionsFromJSON(")?;
+    let options: Value = serde_json::Deserializer::from_str(options).into_iter().next()?.ok()?;
+    options["challenge"].as_str().map(str::to_owned)
+}
+
 /// A database that nobody else has open, in a folder that vanishes with it.
 #[derive(Debug)]
 pub struct DatabaseCopy {
@@ -428,6 +474,13 @@ mod tests {
         for line in ["", "62800-0000", "abcd-1234", "ABCD-1234-XY12", "Kode berlaku 160 detik lagi."] {
             assert_eq!(link_code(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn the_challenge_is_read_off_the_line_for_the_browser() {
+        let line = r#"x.parseRequestOptionsFromJSON({"challenge":"AA","rpId":"a"})}),j=c.toJSON()"#;
+        assert_eq!(challenge(line).as_deref(), Some("AA"));
+        assert_eq!(challenge("x.parseRequestOptionsFromJSON?.(y)"), None);
     }
 
     #[test]

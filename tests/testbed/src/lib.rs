@@ -23,4 +23,6 @@ pub use dns::DnsServer;
 pub use line::Line;
 pub use proxy::Proxy;
 pub use supabase::Supabase;
-pub use whatsapp::{Addressing, Child, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};
+pub use whatsapp::{
+    Addressing, Child, Demand, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message,
+};

@@ -15,6 +15,8 @@
 //! | `phone` | `name` (see [`crate::whatsapp::scenario`]) | `number`, `lid`; opens the account if there is none |
 //! | `scan_qr` | `name`, `text` | `device` |
 //! | `link_code` | `name`, `code` | `device` |
+//! | `passkey_answer` | `name`, `challenge` in base64url | `answer`: what a browser gives, for an account of `scenario:passkey:…` |
+//! | `comparison_code` | `name` | `code` that the phone shows behind its passkey |
 //! | `unlink` | `name` | |
 //! | `send` | `name`, `to`, `text`, \[`id`, `addressing` = `pn` or `lid`\] | `id` |
 //! | `shown` | `name`, \[`since` = number of entries to skip\] | `shown`: chat, from, from_me, id, text, at, copies |

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::patience;
+use crate::phone::passkey::Ceremony;
 use crate::whatsapp::{Addressing, Fault, Handset, SendAs, Shown, WhatsApp, text_message};
 
 #[derive(Deserialize)]
@@ -21,6 +22,13 @@ pub enum Command {
     LinkCode {
         name: String,
         code: String,
+    },
+    PasskeyAnswer {
+        name: String,
+        challenge: String,
+    },
+    ComparisonCode {
+        name: String,
     },
     Unlink {
         name: String,
@@ -107,6 +115,11 @@ pub fn perform(server: &WhatsApp, command: Command) -> anyhow::Result<Value> {
         }
         Command::ScanQr { name, text } => json!({ "device": server.phone(&name)?.scan_qr(&text)? }),
         Command::LinkCode { name, code } => json!({ "device": server.phone(&name)?.enter_link_code(&code)? }),
+        Command::PasskeyAnswer { name, challenge } => {
+            let answer = server.phone(&name)?.passkey_answer(&challenge, &Ceremony::default())?;
+            json!({ "answer": answer })
+        }
+        Command::ComparisonCode { name } => json!({ "code": server.phone(&name)?.comparison_code()? }),
         Command::Unlink { name } => {
             server.phone(&name)?.unlink_companions();
             json!({})

@@ -5,6 +5,7 @@ use std::sync::Barrier;
 use anyhow::{Result, ensure};
 
 use super::stage::{Actor, Stage};
+use crate::Demand;
 use crate::customers::{Customer, Person};
 use crate::interrupt::wait_until;
 
@@ -34,11 +35,23 @@ fn person(n: u32, nama: &str) -> Person {
 }
 
 fn linking(stage: &mut Stage) -> Result<()> {
-    stage.headline("Linking: the operator's phone takes the bot as a linked device")?;
-    let code = stage.bot.pair(&stage.operator)?;
+    stage.headline(
+        "Linking: the operator's phone takes the bot as a linked device, after its passkey has signed",
+    )?;
+    stage.operator.demand_passkey(Demand::default());
+    let (code, compared) = stage.bot.pair_behind_passkey(&stage.operator)?;
     stage.narrate(&format!(
         "`bot-kjp pair` asks WhatsApp for a code and shows {code}; the operator types it into the phone, under \
-         Linked devices. From now on the bot answers under the operator's number."
+         Linked devices. It is a business account, and WhatsApp wants its passkey first: the bot shows a line for \
+         the browser, the operator clicks, chooses the passkey and pastes what comes out."
+    ))?;
+    stage.promise(
+        stage.operator.passkey_demands() == 1 && stage.operator.passkey_refusals().is_empty(),
+        "WhatsApp takes the passkey's signature",
+    );
+    stage.narrate(&format!(
+        "Now phone and bot show the same code, {compared}, and the operator says so. From now on the bot answers \
+         under the operator's number."
     ))?;
     let companions = stage.operator.companions();
     stage.promise(companions.len() == 1, "the phone lists one linked device");

@@ -22,6 +22,9 @@ const ACCOUNT_SIGNATURE: &[u8] = &[6, 0];
 const DEVICE_SIGNATURE: &[u8] = &[6, 1];
 const KEY_INDEX_SIGNATURE: &[u8] = &[6, 2];
 
+/// In front of what the ADV secret authenticates, for a hosted account.
+const HOSTED_SECRET: &[u8] = &[6, 5];
+
 /// Largest account id: it is stored as a signed 32-bit number by some clients.
 const MAX_RAW_ID: u32 = i32::MAX as u32;
 
@@ -53,13 +56,24 @@ pub enum AdvError {
 pub(super) struct Account {
     raw_id: u32,
     last_key_index: u32,
+    /// A business's server hosts the account beside the phone.
+    hosted: bool,
     /// Identity keys of the companions that count, by key index.
     companions: BTreeMap<u32, [u8; 32]>,
 }
 
 impl Account {
     pub fn new(rng: &mut impl CryptoRng) -> Self {
-        Account { raw_id: rng.random_range(1..=MAX_RAW_ID), last_key_index: 0, companions: BTreeMap::new() }
+        Account {
+            raw_id: rng.random_range(1..=MAX_RAW_ID),
+            last_key_index: 0,
+            hosted: false,
+            companions: BTreeMap::new(),
+        }
+    }
+
+    pub fn host(&mut self) {
+        self.hosted = true;
     }
 
     /// Constant for the account's life; a change would mean that the account was reset.
@@ -88,11 +102,14 @@ impl Account {
         let key_index = self.last_key_index;
         self.companions.insert(key_index, *companion_identity);
 
+        // The companion itself is end-to-end encrypted, and its signature's prefix goes by that; the secret's
+        // goes by the account.
+        let account_type = if self.hosted { ADVEncryptionType::HOSTED } else { ADVEncryptionType::E2EE };
         let details = ADVDeviceIdentity {
             raw_id: Some(self.raw_id),
             timestamp: Some(now),
             key_index: Some(key_index),
-            account_type: Some(ADVEncryptionType::E2EE),
+            account_type: Some(account_type),
             device_type: Some(ADVEncryptionType::E2EE),
         }
         .encode_to_vec();
@@ -104,11 +121,17 @@ impl Account {
             device_signature: None,
         });
         let mut mac = Hmac::<Sha256>::new_from_slice(adv_secret).expect("HMAC takes keys of any length");
+        if self.hosted {
+            mac.update(HOSTED_SECRET);
+        }
         mac.update(&signed);
         let hmac = mac.finalize().into_bytes().to_vec();
-        let pair_success =
-            ADVSignedDeviceIdentityHMAC { details: Some(signed), hmac: Some(hmac), account_type: None }
-                .encode_to_vec();
+        let pair_success = ADVSignedDeviceIdentityHMAC {
+            details: Some(signed),
+            hmac: Some(hmac),
+            account_type: self.hosted.then_some(account_type),
+        }
+        .encode_to_vec();
         Adopted { key_index, pair_success }
     }
 

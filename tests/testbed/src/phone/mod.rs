@@ -8,8 +8,10 @@
 //! and one set of keys, so the caller must always give the same one of them.
 
 mod adv;
+pub mod handoff;
 mod link_code;
 mod padding;
+pub mod passkey;
 mod signal;
 mod stores;
 #[cfg(test)]
@@ -83,6 +85,17 @@ impl Phone {
     /// is the secret of the QR code or what [`Phone::finish_link_code`] gave.
     pub fn adopt_companion(&mut self, companion_identity: &[u8; 32], adv_secret: &[u8], now: u64) -> Adopted {
         self.account.adopt(self.signal.identity(), companion_identity, adv_secret, now, &mut self.rng)
+    }
+
+    /// Lets the account be one that a business's server hosts ("coexistence"): it vouches for companions as
+    /// such an account does, each still end-to-end encrypted.
+    pub fn host_account(&mut self) {
+        self.account.host();
+    }
+
+    /// The phone's part of linking behind a passkey, for a companion that told `prologue`.
+    pub fn show_ephemeral(&mut self, prologue: handoff::Prologue) -> handoff::Shown {
+        handoff::Shown::new(prologue, &mut self.rng)
     }
 
     /// Verifies the `ADVSignedDeviceIdentity` that a companion sends back (`<pair-device-sign>`)

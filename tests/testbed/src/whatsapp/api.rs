@@ -12,11 +12,13 @@ use waproto::whatsapp::Message;
 use super::accounts::{AccountId, Addressing, DeviceAddress};
 use super::faults::Fault;
 use super::noise::ServerKeys;
+use super::passkey::{Demand, Gate};
 use super::presence::TYPING_LIVES;
 use super::primary::{SendAs, Shown, text_message};
 use super::socket::{Port, Tls, listen, run_timers};
 use super::world::{Hub, World};
 use crate::authority::Authority;
+use crate::phone::passkey::Ceremony;
 
 /// How long linking may take once the phone has the code: two round trips and some cryptography.
 const LINKING: Duration = Duration::from_secs(30);
@@ -367,6 +369,80 @@ impl Handset {
             .context("no client asked to be linked with this phone by code")?;
         self.enter(|world| world.enter_link_code(self.account, code))?;
         self.wait_linked(&before)
+    }
+
+    /// Scans the QR code that a client shows, and leaves what follows to it.
+    ///
+    /// # Errors
+    /// When no client waits with that code.
+    pub fn scan_qr_only(&self, text: &str) -> anyhow::Result<()> {
+        self.enter(|world| world.scan_qr(text, Some(self.account))).map(drop)
+    }
+
+    /// Types the code that a client shows, and leaves what follows to it.
+    ///
+    /// # Errors
+    /// When no client waits for a code of this phone.
+    pub fn enter_link_code_only(&self, code: &str) -> anyhow::Result<()> {
+        self.port
+            .hub
+            .wait(Instant::now() + CODE_SHOWN, |world| world.link_code_awaited(self.account).then_some(()))
+            .context("no client asked to be linked with this phone by code")?;
+        self.enter(|world| world.enter_link_code(self.account, code))
+    }
+
+    /// Gives the account a passkey, without which no further device is linked.
+    pub fn demand_passkey(&self, demand: Demand) {
+        self.enter(|world| world.accounts[self.account].primary.gate = Some(Gate::new(demand)));
+    }
+
+    /// Lets the account be one that a business's server hosts too ("coexistence").
+    pub fn host(&self) {
+        self.enter(|world| world.accounts[self.account].primary.phone.host_account());
+    }
+
+    /// What a browser gives when the passkey signs `challenge` (base64url).
+    ///
+    /// # Errors
+    /// When the account has no passkey.
+    pub fn passkey_answer(&self, challenge: &str, ceremony: &Ceremony) -> anyhow::Result<String> {
+        self.with_gate(|gate| gate.passkey.assertion(challenge, ceremony))
+    }
+
+    /// The passkey's id and its private key in PKCS #8, for the authenticator of a browser.
+    ///
+    /// # Errors
+    /// When the account has no passkey.
+    pub fn passkey_for_a_browser(&self) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+        self.with_gate(|gate| (gate.passkey.credential().to_vec(), gate.passkey.pkcs8().to_vec()))
+    }
+
+    /// The code to compare that the phone shows, waited for as long as linking may take.
+    ///
+    /// # Errors
+    /// When it shows none.
+    pub fn comparison_code(&self) -> anyhow::Result<String> {
+        self.port
+            .hub
+            .wait(Instant::now() + LINKING, |world| {
+                world.accounts[self.account].primary.gate.as_ref()?.code.clone()
+            })
+            .context("the phone shows no code to compare")
+    }
+
+    /// Why what came after a demand for the passkey was refused, in order.
+    pub fn passkey_refusals(&self) -> Vec<String> {
+        self.with_gate(|gate| gate.refusals.clone()).unwrap_or_default()
+    }
+
+    /// How often the passkey was demanded.
+    pub fn passkey_demands(&self) -> u32 {
+        self.with_gate(|gate| gate.asked).unwrap_or_default()
+    }
+
+    fn with_gate<T>(&self, look: impl FnOnce(&mut Gate) -> T) -> anyhow::Result<T> {
+        self.enter(|world| world.accounts[self.account].primary.gate.as_mut().map(look))
+            .context("the account has no passkey")
     }
 
     fn wait_linked(&self, before: &[u16]) -> anyhow::Result<u16> {

@@ -23,7 +23,11 @@ mod login;
 mod media;
 pub(crate) mod noise;
 mod pairing;
+<<<<<<< HEAD
 mod peer;
+=======
+mod passkey;
+>>>>>>> pairing
 mod prekeys;
 mod presence;
 mod primary;
@@ -39,4 +43,5 @@ mod world;
 pub use accounts::Addressing;
 pub use api::{Handset, Options, WhatsApp};
 pub use faults::{Child, Fault};
+pub use passkey::Demand;
 pub use primary::{SendAs, Shown, text_message};

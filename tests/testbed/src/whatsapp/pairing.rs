@@ -9,6 +9,7 @@ use wacore_binary::Node;
 use waproto::whatsapp::{ClientPairingProps, ClientPayload};
 
 use super::accounts::{Account, AccountId, Addressing, Companion, CompanionKeys, DeviceAddress};
+use super::passkey::Ceremony;
 use super::stanza::{Stanza, leaf, node, result, server_jid};
 use super::world::{Peer, Socket, SocketId, World};
 use crate::phone::{PendingLink, SignedPreKey};
@@ -24,6 +25,8 @@ pub struct Registration {
     name: String,
     refs: Vec<String>,
     link: Option<LinkByCode>,
+    /// The account demands a passkey.
+    pub ceremony: Option<Ceremony>,
     pending: Option<Pending>,
 }
 
@@ -101,7 +104,15 @@ impl Registration {
             },
             one_time: Default::default(),
         };
-        Ok(Registration { noise, keys, name, refs: Vec::new(), link: None, pending: None })
+        Ok(Registration { noise, keys, name, refs: Vec::new(), link: None, ceremony: None, pending: None })
+    }
+
+    pub fn noise(&self) -> [u8; 32] {
+        self.noise
+    }
+
+    pub fn identity(&self) -> [u8; 32] {
+        self.keys.identity
     }
 }
 
@@ -129,7 +140,7 @@ impl World {
         self.write(id, iq);
     }
 
-    fn registration(&mut self, id: SocketId) -> Option<&mut Registration> {
+    pub(super) fn registration(&mut self, id: SocketId) -> Option<&mut Registration> {
         match self.sockets.get_mut(&id) {
             Some(Socket { peer: Peer::Unpaired(registration), .. }) => Some(registration),
             _ => None,
@@ -157,18 +168,28 @@ impl World {
             })
             .context("no client waits with that QR code: it may be an old one")?;
         ensure!(registration.keys.identity == qr.identity, "the QR code's identity is not the client's");
-        ensure!(registration.pending.is_none(), "that QR code was scanned before");
+        let scanned = registration.pending.is_some() || registration.ceremony.is_some();
+        ensure!(!scanned, "that QR code was scanned before");
         let name = registration.name.clone();
         let account = match account {
             Some(account) => account,
             None if name.is_empty() => self.new_account(""),
             None => self.account_named(&name),
         };
-        self.pair_success(id, account, &qr.adv_secret)?;
+        self.link(id, account, &qr.adv_secret)?;
         Ok(account)
     }
 
-    fn pair_success(&mut self, id: SocketId, account: AccountId, adv_secret: &[u8]) -> anyhow::Result<()> {
+    /// Tells a client that the phone has adopted it.
+    ///
+    /// # Errors
+    /// When the client is gone or the account can link no more.
+    pub(super) fn pair_success(
+        &mut self,
+        id: SocketId,
+        account: AccountId,
+        adv_secret: &[u8],
+    ) -> anyhow::Result<()> {
         let now = self.now.unix;
         let iq = self.fresh_id();
         let identity = self.registration(id).context("the client is gone")?.keys.identity;
@@ -257,6 +278,9 @@ impl World {
 
     /// A request before login: pairing by code and little else.
     fn on_unpaired_request(&mut self, id: SocketId, request: &Node) {
+        if self.on_passkey_request(id, request) {
+            return;
+        }
         let Some(step) = request.child("link_code_companion_reg") else {
             return self.write(id, result(request, []));
         };
@@ -351,7 +375,7 @@ impl World {
         self.write(id, result(request, []));
         let primary = &mut self.accounts[link.account].primary;
         match primary.phone.finish_link_code(typed, &bundle, &identity) {
-            Ok(secret) => self.pair_success(id, link.account, &secret)?,
+            Ok(secret) => self.link(id, link.account, &secret)?,
             Err(refusal) => {
                 log::info!("the phone refused the link code: {refusal}");
                 primary.link_failed = Some(refusal.to_string());

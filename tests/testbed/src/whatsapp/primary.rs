@@ -14,6 +14,7 @@ use waproto::whatsapp::Message;
 use waproto::whatsapp::message::DeviceSentMessage;
 
 use super::accounts::{AccountId, Addressing, DeviceAddress, is_person};
+use super::passkey::Gate;
 use super::prekeys::{bundle_from_retry, retry_keys};
 use super::receipts::receipt_ids;
 use super::stanza::{Stanza, leaf, node};
@@ -81,6 +82,8 @@ pub struct Primary {
     pub failed_decryptions: u64,
     /// Why the last pairing failed on the phone.
     pub link_failed: Option<String>,
+    /// Only with its passkey is another device linked.
+    pub gate: Option<Gate>,
     waiting: VecDeque<Node>,
     sent: VecDeque<Sent>,
     /// Devices that were given this phone's sender key, by the group's JID.
@@ -99,6 +102,7 @@ impl Primary {
             shown: Vec::new(),
             failed_decryptions: 0,
             link_failed: None,
+            gate: None,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
             sender_key_with: HashMap::new(),

@@ -17,12 +17,15 @@
 //! | `reject=N` | its own messages are refused with `<ack error="N">` |
 //! | `swallow_acks` | its own messages are relayed but never acknowledged |
 //! | `ignore_pings` | its keep-alive pings are not answered |
+//! | `passkey` | a linked device needs a signature of its passkey |
+//! | `hosted` | a business's server hosts it too: it vouches for companions as such accounts do |
 //!
-//! All but the first two are [`Fault`]s and end with `clear_faults`. A flag that is not in the table,
+//! All but the first two and the last two are [`Fault`]s and end with `clear_faults`. A flag that is not in the table,
 //! or lacks its number, is refused with an error in the log; the other ones work.
 
 use super::accounts::AccountId;
 use super::faults::Fault;
+use super::passkey::{Demand, Gate};
 use super::world::World;
 
 /// What one flag does.
@@ -30,6 +33,8 @@ use super::world::World;
 enum Behaviour {
     Restricted,
     AsEver,
+    Passkey,
+    Hosted,
     Faulty(Fault),
 }
 
@@ -52,6 +57,8 @@ fn behaviour(flag: &str) -> Option<Behaviour> {
     let fault = match (kind, number) {
         ("restricted", None) => return Some(Behaviour::Restricted),
         ("cs_enabled", Some(0)) => return Some(Behaviour::AsEver),
+        ("passkey", None) => return Some(Behaviour::Passkey),
+        ("hosted", None) => return Some(Behaviour::Hosted),
         ("delay", Some(ms)) => Fault::Delay { ms: ms.into() },
         ("duplicate", count) => Fault::Duplicate { count },
         ("reorder", count) => Fault::Reorder { count },
@@ -72,6 +79,10 @@ impl World {
             match flag {
                 Ok(Behaviour::Restricted) => self.accounts[account].restricted = true,
                 Ok(Behaviour::AsEver) => {}
+                Ok(Behaviour::Passkey) => {
+                    self.accounts[account].primary.gate = Some(Gate::new(Demand::default()));
+                }
+                Ok(Behaviour::Hosted) => self.accounts[account].primary.phone.host_account(),
                 Ok(Behaviour::Faulty(fault)) => {
                     if let Err(refusal) = self.set_fault(Some(account), fault) {
                         log::error!("account {account} of {name:?} lacks a behaviour: {refusal}");
@@ -115,6 +126,7 @@ mod tests {
 
     #[test]
     fn an_unknown_or_half_written_flag_is_named() {
+        assert_eq!(flags("scenario:passkey,hosted:Ani"), [Ok(Behaviour::Passkey), Ok(Behaviour::Hosted)]);
         assert_eq!(
             flags("scenario:dance,hold_offline,delay,corrupt=x,reject=99999,:Ani"),
             [

@@ -77,6 +77,8 @@ pub enum Later {
     RestOfBacklog { to: DeviceAddress, socket: SocketId, handed_out: usize },
     /// A typing state ends.
     TypingEnds { from: DeviceAddress, to: AccountId },
+    /// The phone adopts a client that has gone through linking behind a passkey.
+    PairSuccess { to: SocketId, account: AccountId, adv_secret: Vec<u8> },
 }
 
 struct Timer {
@@ -366,6 +368,11 @@ impl World {
                     self.hand_out_rest(socket, to, handed_out);
                 }
                 Some(Later::TypingEnds { from, to }) => self.typing_ended(from, to),
+                Some(Later::PairSuccess { to, account, adv_secret }) => {
+                    if let Err(failed) = self.pair_success(to, account, &adv_secret) {
+                        log::warn!("linking behind a passkey came to nothing: {failed:#}");
+                    }
+                }
                 None => {}
             }
         }

@@ -4,6 +4,7 @@
 mod groups;
 mod link_code;
 mod pairing;
+mod passkey;
 mod sessions;
 
 use rand::SeedableRng;

@@ -54,6 +54,17 @@ fn a_companion_refuses_a_phone_that_did_not_see_its_secret() {
     assert_eq!((refusal.code, refusal.text), (401, "hmac-mismatch"));
 }
 
+/// whatsapp-rust 0.7 takes the account's type for the device's too.
+#[test]
+fn the_client_refuses_a_hosted_account_with_an_end_to_end_encrypted_companion() {
+    let mut phone = phone(1);
+    phone.host_account();
+    let companion = companion(10);
+    let adopted = phone.adopt_companion(&public(&companion.identity_key), &ADV_SECRET, NOW);
+    let refusal = PairUtils::do_pair_crypto(&companion, &adopted.pair_success).unwrap_err();
+    assert_eq!((refusal.code, refusal.text), (401, "signature-mismatch"));
+}
+
 #[test]
 fn a_device_identity_signed_by_somebody_else_is_refused() {
     let mut phone = phone(1);
