@@ -20,6 +20,7 @@ mod pairing;
 mod qr_camera;
 mod reconnects;
 mod refusals;
+mod refused;
 mod scene;
 mod seed;
 mod service_manager;

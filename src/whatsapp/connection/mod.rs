@@ -23,6 +23,7 @@ use event_listener::Event as Signal;
 use futures_lite::future::or;
 use wacore::net::{Transport, TransportEvent, TransportFactory};
 use wacore::store::DevicePropsOverride;
+use wacore::store::commands::DeviceCommand;
 use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
 use wacore::types::message::MessageSource;
 use wacore_binary::OwnedNodeRef;
@@ -36,6 +37,7 @@ use super::acks::{Ack, Acks};
 use super::activity::Activity;
 use super::http_client::WebClient;
 use super::inbox::{Hook, PhoneRecoveries};
+use super::reachout::Heard;
 use super::runtime::SmolRuntime;
 use super::session_store::{SessionError, SessionStore};
 use super::transport::{WebSocketFactory, WebSocketTransport};
@@ -188,6 +190,7 @@ pub struct Connection {
 
 struct Shared {
     acks: Acks,
+    heard: Heard,
     link: Link,
     activity: Activity,
     notices: Sender<Notice>,
@@ -230,6 +233,7 @@ impl Connection {
         Self {
             shared: Arc::new(Shared {
                 acks: Acks::default(),
+                heard: Heard::default(),
                 link,
                 activity,
                 notices,
@@ -251,6 +255,11 @@ impl Connection {
 
     pub fn acks(&self) -> &Acks {
         &self.shared.acks
+    }
+
+    /// What WhatsApp tells about whom this account may write to.
+    pub fn heard(&self) -> &Heard {
+        &self.shared.heard
     }
 
     pub fn link(&self) -> &Link {
@@ -336,8 +345,8 @@ impl Connection {
                 state.link_code_until = link_code.is_some().then(|| clock::now() + LINK_CODE_LIFE);
             }
             way.store = store.clone();
-            let beside =
-                or(self.keep_link_code(&client, link_code), self.keep_phone_in_sight(&client, &store));
+            let kept = or(self.keep_phone_in_sight(&client, &store), self.take_over_salt(&client, &store));
+            let beside = or(self.keep_link_code(&client, link_code), kept);
             let (end, next) = or(way.go(bot, &client, &mut course), beside).await;
             // Ends the client's own tasks; nobody uses it after this.
             within(FAREWELL, client.disconnect()).await;
@@ -451,6 +460,22 @@ impl Connection {
         }
     }
 
+    /// Gives a session that has no salt for tokens the one of the session before, if that was of the same
+    /// phone number. What the phone itself says of it counts more. Never returns.
+    async fn take_over_salt<T>(&self, client: &Arc<Client>, store: &SessionStore) -> T {
+        self.shared.link.wait_until_up().await;
+        match client.pn().map(|own| store.kept_salt(&own.user)).transpose() {
+            Ok(salt) => {
+                if let Some(salt) = salt.flatten() {
+                    let set = DeviceCommand::SetNctSaltFromHistorySync(salt);
+                    client.persistence_manager().process_command(set).await;
+                }
+            }
+            Err(error) => log::warn!("connection: the salt of the session before could not be read: {error}"),
+        }
+        std::future::pending().await
+    }
+
     fn end(&self, end: End, notice: Notice) {
         self.shared.link.set(false);
         self.state().end.get_or_insert(end);
@@ -504,6 +529,7 @@ impl EventHandler for Connection {
             EventKind::ServerAck,
             EventKind::OfflineSyncCompleted,
             EventKind::Messages,
+            EventKind::MexNotification,
             EventKind::Receipt,
         ])
     }
@@ -522,7 +548,9 @@ impl EventHandler for Connection {
                 if let Some(now) = login_time(stanza) {
                     trusted_clock::tell(now);
                 }
+                self.shared.heard.stanza(stanza.get());
             }
+            Event::MexNotification(told) => self.shared.heard.told(&told.op_name, &told.payload),
             Event::Connected(_) => {
                 let now = clock::now();
                 {

@@ -23,4 +23,4 @@ pub use dns::DnsServer;
 pub use line::Line;
 pub use proxy::Proxy;
 pub use supabase::Supabase;
-pub use whatsapp::{Addressing, Child, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message};
+pub use whatsapp::{Addressing, Child, Fault, Handset, Lock, Options, SendAs, Shown, WhatsApp, text_message};

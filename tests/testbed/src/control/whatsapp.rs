@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::patience;
-use crate::whatsapp::{Addressing, Fault, Handset, SendAs, Shown, WhatsApp, text_message};
+use crate::whatsapp::{Addressing, Fault, Handset, Lock, SendAs, Shown, WhatsApp, text_message};
 
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -80,6 +80,20 @@ pub enum Command {
         number: Option<String>,
     },
     ClearFaults,
+    /// Without `lock` it is taken off.
+    LockNewChats {
+        number: String,
+        #[serde(default)]
+        lock: Option<Lock>,
+    },
+    SetProperty {
+        code: u32,
+        on: bool,
+    },
+    GiveToken {
+        name: String,
+        to: String,
+    },
 }
 
 /// The server's part of `status`.
@@ -163,6 +177,18 @@ pub fn perform(server: &WhatsApp, command: Command) -> anyhow::Result<Value> {
         }
         Command::ClearFaults => {
             server.clear_faults();
+            json!({})
+        }
+        Command::LockNewChats { number, lock } => {
+            server.lock_new_chats(&number, lock)?;
+            json!({})
+        }
+        Command::SetProperty { code, on } => {
+            server.set_property(code, on);
+            json!({})
+        }
+        Command::GiveToken { name, to } => {
+            server.phone(&name)?.give_token(&to)?;
             json!({})
         }
     })

@@ -163,6 +163,11 @@ impl Phone {
         }
     }
 
+    /// Id and data of the account's app-state key.
+    pub fn app_state_key(&self) -> ([u8; 6], [u8; 32]) {
+        self.app_state_key
+    }
+
     /// Encodes, pads and encrypts `message` for one device. `bundle` starts a new session, even if
     /// there is one (as after a retry receipt); without it there must be a session.
     ///

@@ -158,6 +158,7 @@ impl World {
         ensure!(registration.keys.identity == qr.identity, "the QR code's identity is not the client's");
         ensure!(registration.pending.is_none(), "that QR code was scanned before");
         let name = registration.name.clone();
+        super::scenario::check(&name)?;
         let account = match account {
             Some(account) => account,
             None if name.is_empty() => self.new_account(""),

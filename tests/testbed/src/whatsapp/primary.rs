@@ -13,7 +13,7 @@ use wacore_binary::{Jid, Node, Server};
 use waproto::whatsapp::Message;
 use waproto::whatsapp::message::DeviceSentMessage;
 
-use super::accounts::{AccountId, Addressing, DeviceAddress};
+use super::accounts::{AccountId, Addressing, DeviceAddress, is_person};
 use super::prekeys::{bundle_from_retry, retry_keys};
 use super::receipts::receipt_ids;
 use super::stanza::{Stanza, leaf, node};
@@ -260,12 +260,12 @@ impl World {
             .attr("type", kind)
             .children([node("participants").children(participants).build()])
             .build();
-        self.accounts[from].primary.remember_sent(Sent { id: id.clone(), chat, message });
-        if self.accounts[from].restricted
+        if is_person(&chat)
             && let Some(&other) = receivers.first()
         {
-            self.give_token(from, other);
+            self.phone_gives_token(from, other);
         }
+        self.accounts[from].primary.remember_sent(Sent { id: id.clone(), chat, message });
         self.relay(DeviceAddress { account: from, device: 0 }, &stanza)
             .context("relaying a phone's message")?;
         Ok(id)
