@@ -35,6 +35,7 @@ use crate::whatsapp::http_client::WebClient;
 use crate::whatsapp::inbox;
 use crate::whatsapp::missing_messages::MissingMessages;
 use crate::whatsapp::outbox::Outbox;
+use crate::whatsapp::reachout::Reachout;
 use crate::whatsapp::runtime::{SmolRuntime, share_the_clock};
 use crate::whatsapp::session_store::{SessionError, SessionStore};
 use crate::whatsapp::transport::WebSocketFactory;
@@ -153,8 +154,17 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         bell: outbox_bell.clone(),
         per_chat_per_second: settings.outbox.per_chat_per_second,
         total_per_second: settings.outbox.total_per_second,
+        firsts: Default::default(),
+        properties_of: Default::default(),
     };
     executor.spawn(outbox.run(executor)).detach();
+
+    let reachout = Reachout {
+        database: database.clone(),
+        connection: connection.clone(),
+        outbox_bell: outbox_bell.clone(),
+    };
+    executor.spawn(reachout.run()).detach();
 
     let mut sync_status = None;
     if let Some(access) = config.supabase.as_ref().filter(|_| serving) {

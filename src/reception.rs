@@ -14,8 +14,9 @@ use crate::desk::{self, Action, Content, Registered, Reply, State, Submission};
 use crate::disk_space::DiskSpace;
 use crate::ledger::missing_message::{self, Missing};
 use crate::ledger::registration::{NewRegistration, Sender};
-use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, registration};
+use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, reachout, registration};
 use crate::registration::Rulebook;
+use crate::trusted_clock;
 use crate::whatsapp::inbox::{Delivery, Incoming};
 use crate::whatsapp::outbox::reply_id;
 
@@ -113,6 +114,10 @@ fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -
     if !inbound::remember(tx, chat, from, message_id, message.at)? {
         log::debug!("reception: message {message_id} came again");
         return Ok(());
+    }
+    // Whoever writes again may be let in again: what WhatsApp refused to them gets another attempt.
+    if reachout::wrote(tx, chat, trusted_clock::now())? {
+        outbox::release(tx, chat)?;
     }
     // Known by the sender, not by the chat: the same person has two addresses.
     let (state, last_at) = match conversation::load(tx, sender.expose())? {

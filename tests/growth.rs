@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bot_kjp::ledger::registration::{KEEP_DELIVERED_DAYS, NewRegistration, Sender};
 use bot_kjp::ledger::sync_queue::{self, RowVerdict};
 use bot_kjp::ledger::{
-    self, Database, LedgerError, conversation, inbound, outbox, process_start, registration,
+    self, Database, LedgerError, conversation, inbound, outbox, process_start, reachout, registration,
 };
 use bot_kjp::personal::{CardNumber, Kk, Nik, PhoneNumber};
 use bot_kjp::registration::{CardType, CardTypeSource, Outcome, Person, Place, Provider, day};
@@ -131,6 +131,12 @@ impl Ledgers {
                 let reply = outbox::Reply { chat: chat.clone(), wa_message_id: id.clone(), text, at: now() };
                 outbox::enqueue(tx, &reply)?;
                 outbox::remove(tx, &id)?;
+                // Now and then WhatsApp does not let a family in.
+                if self.messages.is_multiple_of(40) {
+                    reachout::refused(tx, &chat, now())?;
+                } else {
+                    reachout::accepted(tx, &chat, now())?;
+                }
                 Ok(())
             })
             .expect("the message is written");

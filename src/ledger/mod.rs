@@ -16,6 +16,7 @@ pub mod missing_message;
 pub mod outbox;
 pub mod phone_seen;
 pub mod process_start;
+pub mod reachout;
 pub mod registration;
 pub mod set_aside;
 pub mod sync_queue;
@@ -49,7 +50,8 @@ pub fn prune(tx: &Connection, now: i64, keep_days: u32) -> Result<usize, LedgerE
     Ok(inbound::prune(tx, now)?
         + conversation::prune(tx, now)?
         + registration::prune(tx, now, keep_days)?
-        + outbox::prune(tx, now)?)
+        + outbox::prune(tx, now)?
+        + reachout::prune(tx, now)?)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!
 //! Replies of one chat go out in the order in which they were written: only the oldest one of a
 //! chat is ever due. A reply that cannot be delivered is given up after [`MAX_ATTEMPTS`] or
-//! [`MAX_AGE_SECONDS`] and stays as *failed*, for the operator to see.
+//! [`MAX_AGE_SECONDS`] and stays as *failed*, for the operator to see. One that WhatsApp does not take
+//! before something else has happened is *parked*: it holds back its chat, and no reconnect makes it due.
 
 use rusqlite::{Connection, Row, params};
 
@@ -117,11 +118,12 @@ pub fn due(conn: &Connection, now: i64, limit: u32) -> Result<Vec<DueReply>, Led
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Makes every waiting reply due at once: a new line has nothing to do with the failures of the
-/// old one.
+/// Makes every waiting reply due at once that is not parked: a new line has nothing to do with the
+/// failures of the old one.
 pub fn retry_now(tx: &Connection) -> Result<(), LedgerError> {
     tx.prepare_cached(
-        "UPDATE outbox SET next_attempt_at = 0 WHERE failed_at IS NULL AND next_attempt_at > 0",
+        "UPDATE outbox SET next_attempt_at = 0
+         WHERE failed_at IS NULL AND next_attempt_at > 0 AND parked_at IS NULL",
     )?
     .execute([])?;
     Ok(())
@@ -171,6 +173,87 @@ pub fn give_up(tx: &Connection, id: i64, reason: &str, now: i64) -> Result<(), L
     )?
     .execute(params![id, now, reason])?;
     Ok(())
+}
+
+/// What makes a reply harder to deliver than others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Difficulty {
+    /// Since when it is parked.
+    pub parked_at: Option<i64>,
+    /// How often WhatsApp took it although the recipient's phone could not have read it.
+    pub unkeyed: u32,
+}
+
+/// How difficult a reply has been so far.
+pub fn difficulty(conn: &Connection, id: i64) -> Result<Difficulty, LedgerError> {
+    Ok(conn
+        .prepare_cached("SELECT parked_at, unkeyed FROM outbox WHERE id = ?1")?
+        .query_row([id], |row| Ok(Difficulty { parked_at: row.get(0)?, unkeyed: row.get(1)? }))?)
+}
+
+/// Sets a reply's next attempt without counting one.
+pub fn put_off(tx: &Connection, id: i64, until: i64) -> Result<(), LedgerError> {
+    tx.prepare_cached("UPDATE outbox SET next_attempt_at = ?2 WHERE id = ?1")?.execute([id, until])?;
+    Ok(())
+}
+
+/// Parks a reply until `until` or until [`release`] comes first. Its chat waits with it.
+pub fn park(tx: &Connection, id: i64, until: i64, now: i64) -> Result<(), LedgerError> {
+    tx.prepare_cached(
+        "UPDATE outbox SET next_attempt_at = ?2, parked_at = ifnull(parked_at, ?3)
+         WHERE id = ?1 AND failed_at IS NULL",
+    )?
+    .execute([id, until, now])?;
+    Ok(())
+}
+
+/// Makes the parked replies of a chat due; `true` if there are some.
+pub fn release(tx: &Connection, chat: &str) -> Result<bool, LedgerError> {
+    let released = tx
+        .prepare_cached(
+            "UPDATE outbox SET next_attempt_at = 0, parked_at = NULL
+             WHERE chat = ?1 AND parked_at IS NOT NULL AND failed_at IS NULL",
+        )?
+        .execute([chat])?;
+    Ok(released > 0)
+}
+
+/// Whether replies of a chat are parked.
+pub fn is_parked(conn: &Connection, chat: &str) -> Result<bool, LedgerError> {
+    let sql = "SELECT 1 FROM outbox WHERE chat = ?1 AND parked_at IS NOT NULL AND failed_at IS NULL";
+    Ok(conn.prepare_cached(sql)?.exists([chat])?)
+}
+
+/// Chats with parked replies, at most `limit`.
+pub fn parked_chats(conn: &Connection, limit: u32) -> Result<Vec<String>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT DISTINCT chat FROM outbox WHERE parked_at IS NOT NULL AND failed_at IS NULL LIMIT ?1",
+    )?;
+    let chats = statement.query_map([limit], |row| row.get(0))?;
+    Ok(chats.collect::<Result<_, _>>()?)
+}
+
+/// How many replies are parked.
+pub fn count_parked(conn: &Connection) -> Result<u32, LedgerError> {
+    Ok(conn
+        .prepare_cached("SELECT count(*) FROM outbox WHERE parked_at IS NOT NULL AND failed_at IS NULL")?
+        .query_row([], |row| row.get(0))?)
+}
+
+/// Counts that WhatsApp took a reply which the recipient's phone cannot read.
+pub fn count_unkeyed(tx: &Connection, id: i64) -> Result<(), LedgerError> {
+    tx.prepare_cached("UPDATE outbox SET unkeyed = unkeyed + 1 WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// How many replies were given up for a reason that begins so.
+pub fn count_failed(conn: &Connection, reason: &str) -> Result<u32, LedgerError> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT count(*) FROM outbox
+             WHERE failed_at IS NOT NULL AND substr(failed_reason, 1, length(?1)) = ?1",
+        )?
+        .query_row([reason], |row| row.get(0))?)
 }
 
 /// How many replies wait and how many were given up.
@@ -276,6 +359,46 @@ mod tests {
             // The acknowledgement may come after all.
             assert!(remove(tx, "a1")?);
             assert_eq!(count(tx)?, Counts { waiting: 1, failed: 0 });
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_parked_reply_holds_back_its_chat_until_it_is_released_and_no_new_line_releases_it() {
+        in_transaction(|tx| {
+            for (chat, id) in [("a", "a1"), ("a", "a2"), ("b", "b1")] {
+                enqueue(tx, &reply(chat, id, 10))?;
+            }
+            let first = due(tx, 10, 1)?.remove(0);
+            record_attempt(tx, first.id, 30)?;
+            park(tx, first.id, 500, 11)?;
+            retry_now(tx)?;
+            assert_eq!(ids(&due(tx, 499, 10)?), ["b1"]);
+            assert_eq!(difficulty(tx, first.id)?, Difficulty { parked_at: Some(11), unkeyed: 0 });
+            assert_eq!((parked_chats(tx, 9)?, count_parked(tx)?), (vec!["a".to_owned()], 1));
+            // Its time has come by itself.
+            assert_eq!(ids(&due(tx, 500, 10)?), ["a1", "b1"]);
+            park(tx, first.id, 900, 500)?;
+            assert_eq!(difficulty(tx, first.id)?.parked_at, Some(11), "parked since the first time");
+            assert!(is_parked(tx, "a")? && !is_parked(tx, "b")? && !release(tx, "b")?);
+            assert!(release(tx, "a")?);
+            assert_eq!(ids(&due(tx, 500, 10)?), ["a1", "b1"]);
+            assert_eq!(count_parked(tx)?, 0);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn replies_given_up_are_counted_by_their_reason() {
+        in_transaction(|tx| {
+            for (id, reason) in [("1", "no_phone: x"), ("2", "no_phone: y"), ("3", "too old")] {
+                enqueue(tx, &reply(id, id, 10))?;
+                let row = due(tx, 10, 10)?.into_iter().find(|due| due.reply.wa_message_id == id).unwrap();
+                count_unkeyed(tx, row.id)?;
+                assert_eq!(difficulty(tx, row.id)?.unkeyed, 1);
+                give_up(tx, row.id, reason, 20)?;
+            }
+            assert_eq!((count_failed(tx, "no_phone:")?, count_failed(tx, "refused:")?), (2, 0));
             Ok(())
         });
     }

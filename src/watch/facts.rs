@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::disk_space::Disk;
 use crate::ledger::process_start::{self, Restarts};
+use crate::ledger::reachout::Lock;
 use crate::ledger::{outbox, sync_queue};
 use crate::net::rung;
 use crate::supabase::sync;
@@ -33,6 +34,7 @@ pub struct Facts {
     /// `None`: no Supabase project is configured.
     pub supabase: Option<sync::Standing>,
     pub queues: Queues,
+    pub refusals: Refusals,
     pub storage: Storage,
     /// The process's memory; `None` where the kernel does not tell.
     pub memory: Option<Memory>,
@@ -67,6 +69,30 @@ pub struct Queues {
     pub sync: sync_queue::Counts,
     /// When the oldest row that waits was received, in seconds since 1970 UTC.
     pub oldest_pending: Option<i64>,
+}
+
+/// Replies that WhatsApp does not take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// People who were refused a reply within a day and have got none since.
+    pub people: u32,
+    /// Replies that wait until they are let in.
+    pub parked: u32,
+    /// WhatsApp's lock on new chats, and until when first replies pause, in seconds since 1970 UTC.
+    pub lock: Lock,
+    pub paused_until: Option<i64>,
+    /// Replies given up because WhatsApp refused them, and because the recipient's phone had no keys.
+    pub given_up: u32,
+    pub without_phone: u32,
+}
+
+impl Refusals {
+    /// When the lock ends that holds at `now`, or else the pause; `None` if there is neither, or no end is
+    /// known.
+    pub fn until(&self, now: i64) -> Option<i64> {
+        let lock = self.lock.ends_at.filter(|_| self.lock.active);
+        lock.filter(|ends| *ends > now).or(self.paused_until.filter(|until| *until > now))
+    }
 }
 
 /// How the disk of the data folder stands.
@@ -204,6 +230,7 @@ pub(super) mod tests {
             dns: Vec::new(),
             supabase: Some(sync::Standing::Working),
             queues: Queues::default(),
+            refusals: Refusals::default(),
             storage: Storage {
                 disk: Some(Disk { free: 4 << 30, total: 8 << 30, read_only: false }),
                 low: false,

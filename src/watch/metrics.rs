@@ -130,6 +130,17 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
     page.one_gauge("inbox_waiting", "Deliveries not processed yet.", Some(queues.inbox));
     page.one_gauge("outbox_waiting", "Replies on their way.", Some(queues.outbox.waiting));
     page.one_gauge("outbox_failed", "Replies given up, kept for 30 days.", Some(queues.outbox.failed));
+    let refusals = &facts.refusals;
+    page.one_gauge("outbox_parked", "Replies that wait until WhatsApp lets them in.", Some(refusals.parked));
+    page.gauge("outbox_given_up", "Replies given up, by what was wrong; the rest of them for other reasons.");
+    page.sample("outbox_given_up", &[("reason", "refused")], refusals.given_up);
+    page.sample("outbox_given_up", &[("reason", "no_phone")], refusals.without_phone);
+    page.one_gauge("people_refused", "People refused a reply within a day.", Some(refusals.people));
+    page.one_gauge(
+        "first_replies_paused",
+        "First replies wait, because WhatsApp refused several of them.",
+        Some(u8::from(refusals.paused_until.is_some_and(|until| until > facts.unix))),
+    );
     page.gauge("registrations", "Registrations on this box by how far they are on the way to Supabase.");
     for (state, rows) in [
         ("pending", queues.sync.pending),

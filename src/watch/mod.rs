@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 
@@ -37,14 +37,17 @@ use crate::config::{self, SecretUrl};
 use crate::disk_space::DiskSpace;
 use crate::executor::Executor;
 use crate::ledger::process_start::Restarts;
-use crate::ledger::{self, CommitFailure, Database, LedgerError, inbound, outbox, process_start, sync_queue};
+use crate::ledger::{
+    self, CommitFailure, Database, LedgerError, inbound, outbox, process_start, reachout, sync_queue,
+};
 use crate::net::rung;
 use crate::personal::PhoneNumber;
 use crate::supabase::sync::SyncStatus;
 use crate::trusted_clock;
 use crate::whatsapp::connection::standing::Standing;
+use crate::whatsapp::refusal::{self, Reason};
 use alert::{Book, Decision, Kind, Message};
-use facts::{Bounds, Disk, Facts, Failed, Failure, Memory, Queues, Storage};
+use facts::{Bounds, Disk, Facts, Failed, Failure, Memory, Queues, Refusals, Storage};
 use report::Report;
 use warning::{Cause, Condition, Severity, Sightings, Warning};
 
@@ -151,6 +154,23 @@ struct State {
     failed: String,
     /// How the bot was at the last look, in one line; empty before the first.
     headline: String,
+}
+
+/// What the ledger knows of replies that WhatsApp does not take, at `now`.
+fn refusals_of(conn: &Connection, now: i64) -> Result<Refusals, LedgerError> {
+    let standing = reachout::standing(conn)?;
+    let mut given_up = 0;
+    for reason in Reason::REFUSED {
+        given_up += outbox::count_failed(conn, reason)?;
+    }
+    Ok(Refusals {
+        people: reachout::people_refused_since(conn, now - refusal::COUNTED_SECONDS)?,
+        parked: outbox::count_parked(conn)?,
+        lock: standing.lock,
+        paused_until: standing.paused_until,
+        given_up,
+        without_phone: outbox::count_failed(conn, Reason::NO_PHONE)?,
+    })
 }
 
 /// Facts that are not found out at every look.
@@ -269,6 +289,7 @@ impl Watch {
         let mut unreadable = None;
         let mut queues =
             Queues { inbox: (sources.inbox)().try_into().unwrap_or(u32::MAX), ..Queues::default() };
+        let mut refusals = Refusals::default();
         let mut latest_message = None;
         let count = state.counts.is_none_or(|(at, _)| old(at, count_age));
         let slow = state.slow.as_ref().is_none_or(|slow| old(slow.at, SLOW));
@@ -280,6 +301,7 @@ impl Watch {
             queues.sync.pending = sync_queue::count_pending(conn)?;
             queues.oldest_pending = sync_queue::oldest_pending(conn)?;
             queues.outbox = outbox::count(conn)?;
+            refusals = refusals_of(conn, unix)?;
             latest_message = inbound::latest(conn)?;
             if slow {
                 let (disk, room) = disk_space.look();
@@ -307,6 +329,7 @@ impl Watch {
             dns: (sources.dns)(),
             supabase: sources.supabase.as_ref().map(SyncStatus::get),
             queues,
+            refusals,
             storage: Storage {
                 disk,
                 low: disk.is_some_and(|disk| disk_space.limits().is_low(disk)),

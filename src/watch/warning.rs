@@ -146,6 +146,10 @@ causes! {
     /// WhatsApp has not seen the operator's phone for long, and will unlink the bot.
     PhoneUnseen = "whatsapp.phone_unseen", Warning, after MINUTE, calm CALM, alerts true,
         below [LoggedOut, NotPaired, ClockWrong];
+    /// WhatsApp lets replies to some people, or first replies to anybody, not through for now. Half a minute:
+    /// WhatsApp is asked for the end of its lock meanwhile.
+    RepliesRefused = "whatsapp.replies_refused", Warning, after Duration::from_secs(30), calm CALM, alerts true,
+        below [];
     /// Supabase refuses, and a person has to do something there.
     SupabaseRefused = "supabase.refused", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [];
     /// Supabase does not understand the bot.
@@ -210,6 +214,13 @@ pub enum Detail {
     Clock(ClockError),
     /// What stands in the way of a link.
     Obstacle(Obstacle),
+    /// People who are not let in, replies that wait for it, and until when if that is known, in seconds since
+    /// 1970 UTC.
+    Refused {
+        people: u32,
+        replies: u32,
+        until: Option<i64>,
+    },
 }
 
 /// A cause that holds at this moment.
@@ -358,6 +369,12 @@ fn whatsapp(facts: &Facts, found: &mut Vec<Condition>) {
         if days >= PHONE_UNSEEN_DAYS {
             found.push(Condition::new(Cause::PhoneUnseen).detail(Detail::Days(days)));
         }
+    }
+    let refusals = &facts.refusals;
+    let until = refusals.until(facts.unix);
+    if until.is_some() || refusals.people > 0 && refusals.parked > 0 {
+        let detail = Detail::Refused { people: refusals.people, replies: refusals.parked, until };
+        found.push(Condition::new(Cause::RepliesRefused).detail(detail));
     }
     if standing.phase.is_up() {
         if let Some(silence) = silence(facts).filter(|silence| *silence >= facts.bounds.longest_silence) {

@@ -39,6 +39,7 @@ pub const fn subject(cause: Cause) -> &'static str {
         Cause::Offline => "WhatsApp terputus",
         Cause::Deaf => "Tidak ada pesan masuk",
         Cause::PhoneUnseen => "HP operator lama tidak aktif",
+        Cause::RepliesRefused => "Balasan ditolak WhatsApp",
         Cause::SupabaseRefused => "Supabase menolak data",
         Cause::SupabaseBroken => "Supabase tidak memahami bot",
         Cause::SupabaseUnreachable => "Supabase tidak dapat dihubungi",
@@ -112,6 +113,19 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
             "HP yang tertaut sudah {days} hari tidak terhubung ke WhatsApp. Setelah 14 hari WhatsApp \
              mengeluarkan bot."
         ),
+        (Cause::RepliesRefused, Detail::Refused { people, replies, until }) => {
+            let until = match until {
+                Some(until) => format!(
+                    "WhatsApp membatasi nomor ini sampai sekitar {} WIB; warga yang baru pertama kali menulis \
+                     belum bisa dibalas",
+                    moment(*until)
+                ),
+                None => "WhatsApp belum mengizinkan bot membalas sebagian warga".to_owned(),
+            };
+            format!(
+                "{until}. {people} orang ditolak, {replies} balasan disimpan dan dikirim begitu diizinkan."
+            )
+        }
         (Cause::SupabaseRefused, Detail::Action(action)) => supabase_problem(*action).to_owned(),
         (Cause::SupabaseBroken, _) => {
             "jawabannya tidak cocok dengan versi bot ini. Data aman di perangkat ini.".to_owned()
@@ -197,6 +211,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
             "Kirim pesan percobaan ke nomor bot. Bila tidak dijawab, nyalakan ulang bot. Bila dijawab, abaikan."
         }
         (Cause::PhoneUnseen, _) => "Buka WhatsApp di HP yang tertaut dan biarkan terhubung ke internet.",
+        (Cause::RepliesRefused, _) => {
+            "Tunggu. Jangan menautkan ulang atau mengirim pesan massal. Bila mendesak, balas dari HP yang tertaut."
+        }
         (Cause::SupabaseRefused, Detail::Action(action)) => match action {
             Action::CheckKey | Action::UseSecretKey => {
                 "Pasang kunci rahasia proyek (sb_secret_…) di SUPABASE_SECRET_KEY, lalu nyalakan ulang bot."
@@ -360,6 +377,21 @@ pub fn queues(facts: &Facts) -> String {
     }
     if queues.outbox.failed > 0 {
         text.push_str(&format!("; {} balasan gagal", queues.outbox.failed));
+        let refusals = &facts.refusals;
+        let reasons: Vec<String> = [
+            (refusals.given_up, "ditolak WhatsApp"),
+            (refusals.without_phone, "HP penerima tidak terjangkau"),
+        ]
+        .into_iter()
+        .filter(|(replies, _)| *replies > 0)
+        .map(|(replies, reason)| format!("{replies} {reason}"))
+        .collect();
+        if !reasons.is_empty() {
+            text.push_str(&format!(" ({})", reasons.join(", ")));
+        }
+    }
+    if facts.refusals.parked > 0 {
+        text.push_str(&format!("; {} balasan menunggu izin WhatsApp", facts.refusals.parked));
     }
     if queues.sync.parked > 0 {
         text.push_str(&format!("; {} ditolak Supabase", queues.sync.parked));
@@ -443,6 +475,8 @@ mod tests {
             Detail::For(Duration::from_secs(90)),
             Detail::Days(12),
             Detail::Clock(ClockError::BeforeBuild),
+            Detail::Refused { people: 12, replies: 345, until: Some(1_795_402_800) },
+            Detail::Refused { people: 1, replies: 1, until: None },
         ];
         let mut names = std::collections::BTreeSet::new();
         for &cause in Cause::ALL {

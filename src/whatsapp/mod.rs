@@ -11,6 +11,8 @@ pub mod kept_answers;
 pub mod missing_messages;
 pub mod outbox;
 pub mod pace;
+pub mod reachout;
+pub mod refusal;
 pub mod runtime;
 pub mod session_store;
 pub mod transport;

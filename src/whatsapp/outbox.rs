@@ -2,26 +2,31 @@
 //!
 //! A reply leaves the ledger when WhatsApp acknowledged it. Its message id is derived from the
 //! message it answers, so a reply that is sent again after a crash or a lost line is the same
-//! message to the phone that gets it.
+//! message to the phone that gets it. What is done when WhatsApp does not take a reply, or delivers it to
+//! nobody, is decided in [`refusal`](super::refusal).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_lite::future::{or, zip};
 use sha2::{Digest, Sha256};
+use smol::lock;
 use wacore_binary::Jid;
 use waproto::whatsapp as wa;
-use whatsapp_rust::{SendError, SendOptions};
+use whatsapp_rust::cache::Freshness;
+use whatsapp_rust::{Client, NodeFilter, SendError, SendOptions};
 
-use super::acks::Ack;
+use super::acks::{Ack, Pending};
 use super::connection::Connection;
 use super::pace::Pace;
+use super::reachout;
+use super::refusal::{self, Addresses, After, Answer, Before, Facts, Keyed, Reason};
 use crate::bell::Bell;
 use crate::clock;
 use crate::executor::Executor;
 use crate::ledger::outbox::{self, DueReply};
-use crate::ledger::{Database, LedgerError};
+use crate::ledger::{self, Database, LedgerError};
 use crate::net::deadline::within;
 use crate::trusted_clock;
 
@@ -39,9 +44,20 @@ const ACK_DEADLINE: Duration = Duration::from_secs(20);
 /// attempt lies in the future.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Server codes that a repetition cannot cure: the account may not write to this person now
-/// (463), or the stanza or its recipient is wrong (400, 404, 406, 479).
-const HOPELESS: &[&str] = &["400", "404", "406", "463", "479"];
+/// Longest wait for the token of a person who gets a first reply. Longer would only annoy: whoever has
+/// written first is mostly let in without.
+const TOKEN_WAIT: Duration = Duration::from_secs(3);
+const TOKEN_CHECK: Duration = Duration::from_millis(50);
+
+/// Replies that may wait for tokens beside those on their way: so many that even if none ever comes, first
+/// replies go out as fast as the pace of five a second allows.
+const MAX_ASIDE: usize = 16;
+
+/// Longest wait for the account's properties on a connection.
+const PROPERTIES_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Seconds until a first reply is looked at again that has to wait for another one's outcome.
+const NEXT_FIRST: i64 = 2;
 
 /// Sends what is due, for ever.
 pub struct Outbox {
@@ -51,6 +67,10 @@ pub struct Outbox {
     pub bell: Bell,
     pub per_chat_per_second: u32,
     pub total_per_second: u32,
+    /// Held by the one first reply that may be on its way while WhatsApp is suspected to refuse them.
+    pub firsts: lock::Mutex<()>,
+    /// The connection, by its number, on which the account's properties were fetched.
+    pub properties_of: lock::Mutex<u64>,
 }
 
 /// The id of the reply to a message: 22 characters like those WhatsApp's web client makes
@@ -100,7 +120,7 @@ impl Outbox {
             let outbox = outbox.clone();
             executor
                 .spawn(async move {
-                    if let Err(error) = outbox.send(&due).await {
+                    if let Err(error) = outbox.send(&due, &turn).await {
                         log::error!("outbox: reply {} not recorded: {error}", due.reply.wa_message_id);
                         // A disk that refuses is not asked again at once.
                         clock::sleep(IDLE).await;
@@ -121,7 +141,7 @@ impl Outbox {
         }
         let now = trusted_clock::now();
         // One more than those on their way, which are due still, so that a free one is seen.
-        let limit = u32::try_from(LOOK_AHEAD + taken).unwrap_or(u32::MAX);
+        let limit = u32::try_from(LOOK_AHEAD + busy.len()).unwrap_or(u32::MAX);
         match self.database.read_durable(|conn| outbox::due(conn, now, limit)).await {
             Ok(mut due) => {
                 due.retain(|due| !busy.holds(&due.reply.chat));
@@ -147,19 +167,88 @@ impl Outbox {
         .await;
     }
 
-    async fn send(&self, due: &DueReply) -> Result<(), LedgerError> {
+    async fn send(&self, due: &DueReply, turn: &Turn) -> Result<(), LedgerError> {
         let Some(client) = self.connection.client() else { return Ok(()) };
-        let now = trusted_clock::now();
-        if let Some(reason) = due.exhausted(now) {
-            return self.give_up(due, reason).await;
-        }
-        let id = &due.reply.wa_message_id;
         let Ok(chat) = due.reply.chat.parse::<Jid>() else {
-            return self.give_up(due, "the address of the chat cannot be read").await;
+            return self.give_up(due, &Reason::AddressUnreadable).await;
         };
+        self.know_properties(&client).await;
+        let person = reachout::addresses(&client, &chat).await;
+        let facts = self.facts(&client, due, &person, turn).await?;
+        let decision = refusal::before(&facts);
+        if let Before::GiveUp(reason) = decision {
+            return self.give_up(due, &reason).await;
+        }
+        if let Some(why) = due.exhausted(facts.now) {
+            return self.give_up(due, &Reason::Exhausted(why)).await;
+        }
+        if let Before::Park(until) = decision {
+            log::info!("outbox: reply {} waits: WhatsApp does not let it in now", due.reply.wa_message_id);
+            return self.database.write(|tx| ledger::outbox::park(tx, due.id, until, facts.now)).await;
+        }
+        let alone = (decision == Before::SendFirst).then(|| self.firsts.try_lock());
+        if matches!(alone, Some(None)) && self.is_suspicious(facts.now)? {
+            return self
+                .database
+                .write(|tx| ledger::outbox::put_off(tx, due.id, facts.now + NEXT_FIRST))
+                .await;
+        }
+        let _alone = alone.flatten();
+        self.attempt(&client, due, chat, &person, &facts).await
+    }
+
+    /// What is known about a reply whose turn it is. Waits a moment for a token of who gets a first reply.
+    async fn facts(
+        &self,
+        client: &Arc<Client>,
+        due: &DueReply,
+        person: &Addresses,
+        turn: &Turn,
+    ) -> Result<Facts, LedgerError> {
+        let now = trusted_clock::now();
+        let mut facts = self.database.read(|conn| {
+            let mut answered = ledger::reachout::was_answered(conn, &due.reply.chat)?;
+            for chat in person.chats() {
+                answered = answered || ledger::reachout::was_answered(conn, &chat)?;
+            }
+            Ok::<_, LedgerError>(Facts {
+                now,
+                written_at: due.reply.at,
+                parked_at: ledger::outbox::difficulty(conn, due.id)?.parked_at,
+                answered,
+                has_token: false,
+                refusal: ledger::reachout::refusal(conn, &due.reply.chat)?,
+                paused_until: ledger::reachout::standing(conn)?.paused_until,
+            })
+        })?;
+        let has_token = async || reachout::token_time(client, person, now).await.is_some();
+        facts.has_token = has_token().await;
+        if facts.has_token || facts.answered || facts.refusal.is_some() || !turn.steps_aside() {
+            return Ok(facts);
+        }
+        // Phones send their token beside their first message.
+        let came = async {
+            while !has_token().await {
+                clock::sleep(TOKEN_CHECK).await;
+            }
+        };
+        facts.has_token = within(TOKEN_WAIT, came).await.is_some();
+        turn.steps_back();
+        Ok(facts)
+    }
+
+    /// One attempt, recorded before it is made, and what follows from its outcome.
+    async fn attempt(
+        &self,
+        client: &Arc<Client>,
+        due: &DueReply,
+        chat: Jid,
+        person: &Addresses,
+        facts: &Facts,
+    ) -> Result<(), LedgerError> {
+        let id = &due.reply.wa_message_id;
         // Recorded before it is tried: a reply that brings the process down does so only so often.
-        let next = now + retry_after(due.attempts);
-        let recorded = self.database.write(|tx| outbox::record_attempt(tx, due.id, next));
+        let recorded = self.record_attempt(due, due.attempts);
         // The message that this answers may have moved the Signal session on. whatsapp-rust writes
         // that down a moment later, so a reply that is faster would leave under keys that a crash
         // forgets, while the phone has moved on to them: nothing it says would be decrypted again.
@@ -178,31 +267,60 @@ impl Outbox {
                 return Ok(());
             }
         }
+        let unkeyed = self.database.read(|conn| ledger::outbox::difficulty(conn, due.id))?.unkeyed;
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
-        let options = SendOptions::default().with_message_id(id.clone());
-        let ack = self.connection.acks().expect(id);
-        let sent_at = clock::now();
-        let answered = async {
-            match client.send_message_with_options(chat, message, options).await {
-                Ok(_) => ack.answer().await.map_or(Sent::Unanswered, Sent::Answered),
-                Err(error) => Sent::Failed(error),
+        let mut options = SendOptions::default().with_message_id(id.clone());
+        if unkeyed > 0 {
+            options = options.with_device_freshness(Freshness::Refresh);
+        }
+        let own = Addresses { phone: client.pn(), lid: client.lid() };
+        let mut sent = client.wait_for_sent_node(NodeFilter::tag("message").attr("id", id.as_str()));
+        let mut ack = self.connection.acks().expect(id);
+        let mut sent_at = clock::now();
+        let mut outcome = self
+            .answer(&ack, async { client.send_message_with_options(chat, message, options).await.map(drop) })
+            .await;
+        let stanza = sent.try_recv().ok().flatten();
+        let mut other = stanza.as_deref().and_then(|stanza| refusal::readdressed(stanza, person, &own));
+        loop {
+            let answer = match &outcome {
+                Sent::Answered(Ack::Accepted) => Answer::Taken(
+                    stanza.as_deref().map_or(Keyed::Unknown, |stanza| refusal::keyed(stanza, &own)),
+                ),
+                Sent::Answered(Ack::Refused(code)) => Answer::Refused(code),
+                _ => break,
+            };
+            match (refusal::after(&answer, unkeyed, other.is_some()), other.take()) {
+                (After::OtherAddress, Some(stanza)) => {
+                    log::warn!(
+                        "outbox: reply {id} was refused ({answer:?}); trying the person's other address"
+                    );
+                    self.record_attempt(due, due.attempts + 1).await?;
+                    // The first one must be gone: it takes its id along.
+                    drop(ack);
+                    ack = self.connection.acks().expect(id);
+                    sent_at = clock::now();
+                    outcome = self
+                        .answer(&ack, async { client.send_node(stanza).await.map_err(SendError::from) })
+                        .await;
+                }
+                (After::Delivered, _) => return self.delivered(due, facts),
+                (After::Park, _) => return self.park_refused(client, due, person, facts).await,
+                (After::Afresh, _) => {
+                    log::warn!(
+                        "outbox: WhatsApp took reply {id}, but there is no ciphertext for the recipient's phone; \
+                         sent again later with a fresh list of devices"
+                    );
+                    return self.database.write(|tx| ledger::outbox::count_unkeyed(tx, due.id)).await;
+                }
+                (After::GiveUp(reason), _) => return self.give_up(due, &reason).await,
+                (After::Later | After::OtherAddress, _) => {
+                    log::warn!("outbox: WhatsApp refused reply {id} ({answer:?}), tried again later");
+                    return Ok(());
+                }
             }
-        };
-        let lost = async {
-            self.connection.link().wait_until_down().await;
-            Sent::LineLost
-        };
-        match within(ACK_DEADLINE, or(answered, lost)).await.unwrap_or(Sent::Unanswered) {
-            Sent::Answered(Ack::Accepted) => {
-                // A power cut in the next moment has it sent again, as the same message.
-                self.database.write_lazily(|tx| outbox::remove(tx, id))?;
-            }
-            Sent::Answered(Ack::Refused(code)) if HOPELESS.contains(&code.as_str()) => {
-                self.give_up(due, &format!("WhatsApp refused it with code {code}")).await?;
-            }
-            Sent::Answered(Ack::Refused(code)) => {
-                log::warn!("outbox: WhatsApp refused reply {id} with code {code}, tried again later");
-            }
+        }
+        match outcome {
             Sent::Unanswered
                 if self.connection.standing().last_stanza.is_none_or(|heard| heard < sent_at) =>
             {
@@ -210,23 +328,118 @@ impl Outbox {
                 log::warn!(
                     "outbox: reply {id} not acknowledged, sent again later; nothing else was heard either"
                 );
-                self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
+                self.database.write(|tx| ledger::outbox::take_back_attempt(tx, due.id)).await?;
             }
-            Sent::Unanswered => log::warn!("outbox: reply {id} not acknowledged, sent again later"),
             Sent::Failed(error) if client.is_logged_in() => {
                 log::warn!("outbox: reply {id} not sent, tried again later: {error}");
             }
             Sent::Failed(_) | Sent::LineLost => {
                 log::info!("outbox: the line was lost before reply {id} was acknowledged");
-                self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
+                self.database.write(|tx| ledger::outbox::take_back_attempt(tx, due.id)).await?;
+            }
+            // Answers are dealt with above.
+            Sent::Unanswered | Sent::Answered(_) => {
+                log::warn!("outbox: reply {id} not acknowledged, sent again later");
             }
         }
         Ok(())
     }
 
-    async fn give_up(&self, due: &DueReply, reason: &str) -> Result<(), LedgerError> {
+    async fn record_attempt(&self, due: &DueReply, attempts: u32) -> Result<(), LedgerError> {
+        let next = trusted_clock::now() + retry_after(attempts);
+        self.database.write(|tx| ledger::outbox::record_attempt(tx, due.id, next)).await
+    }
+
+    /// Sends, and waits for WhatsApp's answer for as long as it makes sense.
+    async fn answer(&self, ack: &Pending, send: impl Future<Output = Result<(), SendError>>) -> Sent {
+        let answered = async {
+            match send.await {
+                Ok(()) => ack.answer().await.map_or(Sent::Unanswered, Sent::Answered),
+                Err(error) => Sent::Failed(error),
+            }
+        };
+        let lost = async {
+            self.connection.link().wait_until_down().await;
+            Sent::LineLost
+        };
+        within(ACK_DEADLINE, or(answered, lost)).await.unwrap_or(Sent::Unanswered)
+    }
+
+    /// The recipient's phone has it, or will. What was parked behind it follows.
+    fn delivered(&self, due: &DueReply, facts: &Facts) -> Result<(), LedgerError> {
+        let chat = &due.reply.chat;
+        // A power cut in the next moment has it sent again, as the same message.
+        self.database.write_lazily(|tx| {
+            ledger::outbox::remove(tx, &due.reply.wa_message_id)?;
+            if ledger::reachout::accepted(tx, chat, facts.now)? || facts.parked_at.is_some() {
+                ledger::outbox::release(tx, chat)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Keeps a reply that WhatsApp does not let in, and lets first replies pause if it is one of many.
+    async fn park_refused(
+        &self,
+        client: &Arc<Client>,
+        due: &DueReply,
+        person: &Addresses,
+        facts: &Facts,
+    ) -> Result<(), LedgerError> {
+        let id = &due.reply.wa_message_id;
+        let now = trusted_clock::now();
+        // One that came while the reply was on its way.
+        let token_came = !facts.has_token && reachout::token_time(client, person, now).await.is_some();
+        let paused = self.database.write(|tx| {
+            ledger::reachout::refused(tx, &due.reply.chat, now)?;
+            ledger::outbox::park(tx, due.id, refusal::parked_until(due.reply.at), now)?;
+            if token_came {
+                reachout::release(tx, person, now)?;
+            }
+            let people = ledger::reachout::people_refused_since(tx, now - refusal::COUNTED_SECONDS)?;
+            let paused = refusal::pause(people, &ledger::reachout::standing(tx)?.lock, now);
+            if let Some(until) = paused {
+                ledger::reachout::pause(tx, until)?;
+            }
+            Ok::<_, LedgerError>(paused)
+        });
+        match paused.await? {
+            None => log::warn!("outbox: WhatsApp did not let reply {id} in (463); it is kept for its person"),
+            Some(until) => log::error!(
+                "outbox: WhatsApp did not let reply {id} in (463), nor those to others; first replies pause \
+                 until {until}"
+            ),
+        }
+        self.connection.heard().refused();
+        Ok(())
+    }
+
+    /// Whether somebody was refused lately.
+    fn is_suspicious(&self, now: i64) -> Result<bool, LedgerError> {
+        let since = now - refusal::SUSPICION_SECONDS;
+        Ok(self.database.read(|conn| ledger::reachout::people_refused_since(conn, since))? > 0)
+    }
+
+    /// Fetches the account's properties once on each connection before the first reply: without them
+    /// whatsapp-rust attaches no tokens. It fetches them by itself as well, at some time after the login.
+    async fn know_properties(&self, client: &Arc<Client>) {
+        let line = self.connection.link().times_up();
+        let mut known = self.properties_of.lock().await;
+        if *known == line {
+            return;
+        }
+        match within(PROPERTIES_DEADLINE, client.fetch_props()).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => log::warn!("outbox: the account's properties were not fetched: {error}"),
+            None => log::warn!("outbox: the account's properties did not come in time; going on without"),
+        }
+        *known = line;
+    }
+
+    async fn give_up(&self, due: &DueReply, reason: &Reason) -> Result<(), LedgerError> {
         log::error!("outbox: reply {} given up: {reason}", due.reply.wa_message_id);
-        self.database.write(|tx| outbox::give_up(tx, due.id, reason, trusted_clock::now())).await
+        let (reason, now) = (reason.to_string(), trusted_clock::now());
+        self.database.write(|tx| ledger::outbox::give_up(tx, due.id, &reason, now)).await
     }
 }
 
@@ -241,7 +454,8 @@ enum Sent {
 /// Chats that have a reply on its way: their next one waits, so that replies arrive in order.
 #[derive(Clone, Default)]
 struct Busy {
-    chats: Arc<Mutex<HashSet<String>>>,
+    /// With each, whether it has stepped aside.
+    chats: Arc<Mutex<HashMap<String, bool>>>,
 }
 
 /// Frees the chat when dropped.
@@ -252,20 +466,42 @@ struct Turn {
 
 impl Busy {
     fn take(&self, chat: &str) -> Turn {
-        self.lock().insert(chat.to_owned());
+        self.lock().insert(chat.to_owned(), false);
         Turn { busy: self.clone(), chat: chat.to_owned() }
     }
 
     fn holds(&self, chat: &str) -> bool {
-        self.lock().contains(chat)
+        self.lock().contains_key(chat)
     }
 
-    fn count(&self) -> usize {
+    fn len(&self) -> usize {
         self.lock().len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    /// Those that have not stepped aside.
+    fn count(&self) -> usize {
+        self.lock().values().filter(|aside| !**aside).count()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, bool>> {
         self.chats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Lets others pass while this one only waits; `false` if too many do so already.
+    fn steps_aside(&self) -> bool {
+        let mut chats = self.busy.lock();
+        let room = chats.values().filter(|aside| **aside).count() < MAX_ASIDE;
+        if room {
+            chats.insert(self.chat.clone(), true);
+        }
+        room
+    }
+
+    /// Goes on: for a moment there may be more on their way than [`MAX_IN_FLIGHT`], by [`MAX_ASIDE`] at most.
+    fn steps_back(&self) {
+        self.busy.lock().insert(self.chat.clone(), false);
     }
 }
 
@@ -296,6 +532,18 @@ mod tests {
         {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_token_lets_others_pass_and_so_many_may() {
+        let busy = Busy::default();
+        let turns: Vec<Turn> = (0..=MAX_ASIDE).map(|n| busy.take(&n.to_string())).collect();
+        let aside = turns.iter().filter(|turn| turn.steps_aside()).count();
+        assert_eq!((aside, busy.count(), busy.len()), (MAX_ASIDE, 1, MAX_ASIDE + 1));
+        turns[0].steps_back();
+        assert_eq!(busy.count(), 2);
+        drop(turns);
+        assert_eq!(busy.len(), 0);
     }
 
     #[test]

@@ -234,7 +234,8 @@ fn an_answer_that_whatsapp_refuses_for_good_is_given_up_visibly_and_the_next_one
     let (ani, phone) = scene.customer(0);
     scene.choose_foodstation(&phone);
     let before = toll(&scene, &bot);
-    scene.on_the_bot(Fault::RejectMessages { code: 463, count: Some(1) });
+    // At each of the two addresses of a person.
+    scene.on_the_bot(Fault::RejectMessages { code: 479, count: Some(2) });
     scene.say(&phone, &ani.registration_text(0));
     bot.wait_for_line("given up");
     let answer = scene.ask(&phone, &ani.registration_text(1));
@@ -247,7 +248,7 @@ fn an_answer_that_whatsapp_refuses_for_good_is_given_up_visibly_and_the_next_one
     assert_eq!(ledger.count("SELECT count(*) FROM registration"), 2, "both people are registered");
     assert_eq!(ledger.count("SELECT count(*) FROM outbox"), 1);
     let reasons = ledger.texts("SELECT failed_reason FROM outbox WHERE failed_at IS NOT NULL");
-    assert!(reasons.len() == 1 && reasons[0].contains("463"), "{reasons:?}");
+    assert!(reasons.len() == 1 && reasons[0].contains("479"), "{reasons:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod passkey;
 mod qr_camera;
 mod reconnects;
 mod refusals;
+mod refused;
 mod scene;
 mod seed;
 mod service_manager;

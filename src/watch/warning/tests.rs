@@ -261,6 +261,29 @@ fn an_unseen_phone_restarts_a_wrong_clock_and_much_memory_are_shown() {
 }
 
 #[test]
+fn refused_replies_are_shown_with_the_end_of_the_lock() {
+    use crate::ledger::reachout::Lock;
+
+    let mut facts = well();
+    facts.refusals.people = 1;
+    assert_eq!(seen(&facts), [], "nothing waits");
+    facts.refusals.parked = 2;
+    assert_eq!(seen(&facts), [Cause::RepliesRefused]);
+    let detail = |facts: &Facts| conditions(facts)[0].detail.clone();
+    let refused = |people, replies, until| Detail::Refused { people, replies, until };
+    assert_eq!(detail(&facts), refused(1, 2, None));
+    facts.refusals.paused_until = Some(UNIX + 100);
+    assert_eq!(detail(&facts), refused(1, 2, Some(UNIX + 100)));
+    let lock = |ends_at| Lock { active: true, kind: None, ends_at };
+    facts.refusals.lock = lock(Some(UNIX + 50));
+    assert_eq!(detail(&facts), refused(1, 2, Some(UNIX + 50)));
+    facts.refusals = facts::Refusals { lock: lock(Some(UNIX + 50)), ..facts::Refusals::default() };
+    assert_eq!(seen(&facts), [Cause::RepliesRefused], "WhatsApp told of it before anybody was refused");
+    facts.refusals.lock = lock(Some(UNIX));
+    assert_eq!(seen(&facts), [], "it is over");
+}
+
+#[test]
 fn a_cause_that_went_away_begins_anew() {
     let mut facts = well();
     facts.restarts = restarts(9);

@@ -24,6 +24,7 @@ use event_listener::Event as Signal;
 use futures_lite::future::or;
 use wacore::net::{Transport, TransportEvent, TransportFactory};
 use wacore::store::DevicePropsOverride;
+use wacore::store::commands::DeviceCommand;
 use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
 use wacore::types::message::MessageSource;
 use wacore_binary::OwnedNodeRef;
@@ -37,6 +38,7 @@ use super::acks::{Ack, Acks};
 use super::activity::Activity;
 use super::http_client::WebClient;
 use super::inbox::{Hook, PhoneRecoveries};
+use super::reachout::Heard;
 use super::runtime::SmolRuntime;
 use super::session_store::{SessionError, SessionStore};
 use super::transport::{WebSocketFactory, WebSocketTransport};
@@ -176,6 +178,7 @@ pub struct Connection {
 
 struct Shared {
     acks: Acks,
+    heard: Heard,
     link: Link,
     activity: Activity,
     notices: Sender<Notice>,
@@ -227,6 +230,7 @@ impl Connection {
         Self {
             shared: Arc::new(Shared {
                 acks: Acks::default(),
+                heard: Heard::default(),
                 link,
                 activity,
                 notices,
@@ -251,6 +255,11 @@ impl Connection {
 
     pub fn acks(&self) -> &Acks {
         &self.shared.acks
+    }
+
+    /// What WhatsApp tells about whom this account may write to.
+    pub fn heard(&self) -> &Heard {
+        &self.shared.heard
     }
 
     pub fn link(&self) -> &Link {
@@ -342,9 +351,10 @@ impl Connection {
             }
             way.store = store.clone();
             self.linking_begins(link_code.is_some()).await;
+            let kept = or(self.keep_phone_in_sight(&client, &store), self.take_over_salt(&client, &store));
             let beside = or(
                 self.see_linking_through(&client, link_code.clone()),
-                or(self.keep_link_code(&client, link_code), self.keep_phone_in_sight(&client, &store)),
+                or(self.keep_link_code(&client, link_code), kept),
             );
             let (end, next) = or(way.go(bot, &client, &mut course), beside).await;
             // From now on it is not heard. Its link code is given up before the next client reads the store: the
@@ -463,6 +473,22 @@ impl Connection {
         }
     }
 
+    /// Gives a session that has no salt for tokens the one of the session before, if that was of the same
+    /// phone number. What the phone itself says of it counts more. Never returns.
+    async fn take_over_salt<T>(&self, client: &Arc<Client>, store: &SessionStore) -> T {
+        self.shared.link.wait_until_up().await;
+        match client.pn().map(|own| store.kept_salt(&own.user)).transpose() {
+            Ok(salt) => {
+                if let Some(salt) = salt.flatten() {
+                    let set = DeviceCommand::SetNctSaltFromHistorySync(salt);
+                    client.persistence_manager().process_command(set).await;
+                }
+            }
+            Err(error) => log::warn!("connection: the salt of the session before could not be read: {error}"),
+        }
+        std::future::pending().await
+    }
+
     fn end(&self, end: End, notice: Notice) {
         self.shared.link.set(false);
         self.state().end.get_or_insert(end);
@@ -538,6 +564,7 @@ impl EventHandler for Connection {
             EventKind::ServerAck,
             EventKind::OfflineSyncCompleted,
             EventKind::Messages,
+            EventKind::MexNotification,
             EventKind::Receipt,
         ])
     }
@@ -557,7 +584,9 @@ impl EventHandler for Connection {
                     trusted_clock::tell(now);
                 }
                 self.look_for_link_code_taken(stanza);
+                self.shared.heard.stanza(stanza.get());
             }
+            Event::MexNotification(told) => self.shared.heard.told(&told.op_name, &told.payload),
             Event::Connected(_) => {
                 let now = clock::now();
                 {

@@ -10,7 +10,7 @@ use wacore::store::device::DEVICE_PROPS;
 use wacore::store::error::Result as StoreResult;
 use wacore::store::traits::DeviceStore;
 
-use super::{SessionError, SessionStore, execute, find, json_fault};
+use super::{SessionError, SessionStore, execute, find, json_fault, kept};
 
 /// One ledger holds one device.
 const DEVICE_ID: i32 = 1;
@@ -23,7 +23,12 @@ const FORMAT: i64 = 1;
 impl DeviceStore for SessionStore {
     async fn save(&self, device: &Device) -> StoreResult<()> {
         let json = to_json(device)?;
-        self.write(|tx| put(tx, &json)).await
+        let own = device.pn.as_ref().map(|own| own.user.as_str());
+        self.write(|tx| {
+            put(tx, &json)?;
+            own.map_or(Ok(()), |own| kept::take_over(tx, own))
+        })
+        .await
     }
 
     async fn load(&self) -> StoreResult<Option<Device>> {

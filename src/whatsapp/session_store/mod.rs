@@ -17,6 +17,7 @@
 
 mod app_sync;
 mod device;
+mod kept;
 mod msg_secret;
 mod owed;
 mod protocol;
@@ -196,8 +197,9 @@ impl SessionStore {
     ///
     /// Returns the store for the next client. This handle and its clones can still read, but every
     /// write of a client that has not noticed yet is refused: it must not leak into the next
-    /// session. The device row is kept among the last [`RETIRED_DEVICES`]; LID mappings, kept HTTP
-    /// answers and the ledger's own tables are not touched. `now` is in Unix seconds.
+    /// session. The device row is kept among the last [`RETIRED_DEVICES`], and contacts' tokens for the next
+    /// session of the same phone number; LID mappings, kept HTTP answers and the ledger's own tables are not
+    /// touched. `now` is in Unix seconds.
     pub async fn set_aside(&self, now: i64) -> Result<Self, SessionError> {
         let next = Self { epoch: self.current_epoch.load(Ordering::SeqCst) + 1, ..self.clone() };
         let outcome = self
@@ -215,6 +217,7 @@ impl SessionStore {
                      (SELECT no FROM wa_retired_device ORDER BY no DESC LIMIT ?1)",
                     [RETIRED_DEVICES],
                 )?;
+                kept::keep(tx)?;
                 for table in SESSION_TABLES.iter().chain(&["wa_device"]) {
                     tx.execute(&format!("DELETE FROM {table}"), [])?;
                 }
@@ -283,7 +286,8 @@ impl SessionStore {
                             now - TC_TOKEN_SECONDS,
                         )?
                         + protocol::delete_expired_sent_messages(tx, now - SENT_MESSAGE_SECONDS)?
-                        + msg_secret::delete_expired(tx, now)?;
+                        + msg_secret::delete_expired(tx, now)?
+                        + kept::delete_expired(tx, now - TC_TOKEN_SECONDS)?;
                 let surplus = execute(
                     tx,
                     "DELETE FROM wa_sent_message WHERE (chat_jid, message_id) IN

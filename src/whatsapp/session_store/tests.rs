@@ -220,10 +220,52 @@ fn set_aside_removes_the_session_and_nothing_else() {
 
 #[test]
 fn every_session_table_is_either_removed_by_set_aside_or_kept_for_a_reason() {
-    let known = ["wa_device", "wa_retired_device", "wa_lid_mapping"];
+    // The last two are what a session leaves to the next one.
+    let known = ["wa_device", "wa_retired_device", "wa_lid_mapping", "wa_kept_session", "wa_kept_tc_token"];
     for table in tables(&in_memory()).iter().filter(|table| table.starts_with("wa_")) {
         assert!(SESSION_TABLES.contains(&&table[..]) || known.contains(&&table[..]), "{table}");
     }
+}
+
+#[test]
+fn tokens_and_salt_go_to_the_next_session_of_the_same_number_and_to_no_other() {
+    const OTHER: &str = "6280000000002";
+    for (number, taken_over) in [(PHONE, true), (OTHER, false)] {
+        let old = in_memory();
+        smol::block_on(async {
+            old.save(&Device { nct_salt: Some(vec![7; 32]), ..paired_device() }).await.unwrap();
+            old.store_received_tc_token(LID, b"token", 900).await.unwrap();
+            old.touch_tc_token_sender_timestamp("100000000000002", 900).await.unwrap();
+            let new = old.set_aside(now()).await.unwrap();
+            assert!(new.get_all_tc_token_jids().await.unwrap().is_empty());
+            // Not paired yet: nobody knows whose session it becomes.
+            new.save(&Device::new()).await.unwrap();
+            assert!(new.get_all_tc_token_jids().await.unwrap().is_empty());
+
+            new.save(&Device { pn: Some(Jid::pn_device(number, 5)), ..paired_device() }).await.unwrap();
+            let token = new.get_tc_token(LID).await.unwrap();
+            assert_eq!(token.is_some_and(|entry| entry.token == b"token"), taken_over);
+            assert_eq!(new.get_all_tc_token_jids().await.unwrap().len(), usize::from(taken_over));
+            assert_eq!(new.kept_salt(number).unwrap().is_some(), taken_over);
+        });
+    }
+}
+
+#[test]
+fn a_session_that_was_never_paired_leaves_what_is_kept_alone_and_old_tokens_are_forgotten() {
+    let old = in_memory();
+    smol::block_on(async {
+        old.save(&paired_device()).await.unwrap();
+        old.store_received_tc_token(LID, b"token", 900).await.unwrap();
+        let unpaired = old.set_aside(now()).await.unwrap();
+        unpaired.create().await.unwrap();
+        let next = unpaired.set_aside(now()).await.unwrap();
+        assert_eq!(rows(&next, "wa_kept_tc_token"), 1);
+        next.prune(900 + TC_TOKEN_SECONDS).await.unwrap();
+        assert_eq!(rows(&next, "wa_kept_tc_token"), 1);
+        next.prune(901 + TC_TOKEN_SECONDS).await.unwrap();
+        assert_eq!(rows(&next, "wa_kept_tc_token"), 0);
+    });
 }
 
 #[test]

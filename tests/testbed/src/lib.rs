@@ -24,5 +24,5 @@ pub use line::Line;
 pub use proxy::Proxy;
 pub use supabase::Supabase;
 pub use whatsapp::{
-    Addressing, Child, Demand, Fault, Handset, Options, SendAs, Shown, WhatsApp, text_message,
+    Addressing, Child, Demand, Fault, Handset, Lock, Options, SendAs, Shown, WhatsApp, text_message,
 };

@@ -29,6 +29,9 @@
 //! | `group` | `subject`, `members` = names, \[`addressing`: `lid` unless it is an old group\] | `group` |
 //! | `fault` | `fault` (see [`crate::Fault`]), \[`number`\] | |
 //! | `clear_faults` | | of WhatsApp's server alone |
+//! | `lock_new_chats` | `number`, \[`lock`: `ends_at`, `hidden`, `told`\] | without `lock` it is taken off |
+//! | `set_property` | `code`, `on` | an A/B property, for clients that log in from now on |
+//! | `give_token` | `name`, `to` | |
 //! | `dns_host` | `host`, `addresses`, \[`ttl` = 60\] | |
 //! | `dns_alias` | `host`, `of`, \[`ttl` = 60\] | |
 //! | `dns_forget` | `host` | |

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::patience;
 use crate::phone::passkey::Ceremony;
-use crate::whatsapp::{Addressing, Fault, Handset, SendAs, Shown, WhatsApp, text_message};
+use crate::whatsapp::{Addressing, Fault, Handset, Lock, SendAs, Shown, WhatsApp, text_message};
 
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -88,6 +88,20 @@ pub enum Command {
         number: Option<String>,
     },
     ClearFaults,
+    /// Without `lock` it is taken off.
+    LockNewChats {
+        number: String,
+        #[serde(default)]
+        lock: Option<Lock>,
+    },
+    SetProperty {
+        code: u32,
+        on: bool,
+    },
+    GiveToken {
+        name: String,
+        to: String,
+    },
 }
 
 /// New groups name their members by LID; only old ones do it by number.
@@ -181,6 +195,18 @@ pub fn perform(server: &WhatsApp, command: Command) -> anyhow::Result<Value> {
         }
         Command::ClearFaults => {
             server.clear_faults();
+            json!({})
+        }
+        Command::LockNewChats { number, lock } => {
+            server.lock_new_chats(&number, lock)?;
+            json!({})
+        }
+        Command::SetProperty { code, on } => {
+            server.set_property(code, on);
+            json!({})
+        }
+        Command::GiveToken { name, to } => {
+            server.phone(&name)?.give_token(&to)?;
             json!({})
         }
     })

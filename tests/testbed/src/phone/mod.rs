@@ -176,9 +176,9 @@ impl Phone {
         }
     }
 
-    /// Id of the account's app-state key.
-    pub fn app_state_key_id(&self) -> &[u8] {
-        &self.app_state_key.0
+    /// Id and data of the account's app-state key.
+    pub fn app_state_key(&self) -> ([u8; 6], [u8; 32]) {
+        self.app_state_key
     }
 
     /// Encodes, pads and encrypts `message` for one device. `bundle` starts a new session, even if

@@ -8,6 +8,7 @@ use wacore_binary::{Jid, Server};
 use super::appstate::AppState;
 use super::primary::Primary;
 use super::queue::Queue;
+use super::reachout::Reachout;
 use super::world::SocketId;
 use crate::phone::{KeyBundle, SignedPreKey};
 
@@ -82,6 +83,7 @@ pub struct Account {
     pub subscribers: BTreeMap<DeviceAddress, Addressing>,
     /// Trusted-contact tokens it gave out.
     pub tokens: BTreeMap<AccountId, Vec<u8>>,
+    pub reachout: Reachout,
     pub app_state: AppState,
 }
 
@@ -103,6 +105,7 @@ impl Account {
             contacts: BTreeSet::new(),
             subscribers: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            reachout: Reachout::new(rng),
             app_state: AppState::default(),
         }
     }

@@ -15,6 +15,7 @@ use super::noise::ServerKeys;
 use super::passkey::{Demand, Gate};
 use super::presence::TYPING_LIVES;
 use super::primary::{SendAs, Shown, text_message};
+use super::reachout::Lock;
 use super::socket::{Port, Tls, listen, run_timers};
 use super::world::{Hub, World};
 use crate::authority::Authority;
@@ -160,9 +161,10 @@ impl WhatsApp {
     /// names switch behaviours: see [`super::scenario`].
     ///
     /// # Errors
-    /// When the name is empty.
+    /// When the name is empty, or wants a behaviour that there is not.
     pub fn phone(&self, name: &str) -> anyhow::Result<Handset> {
         ensure!(!name.is_empty(), "a phone needs a name");
+        super::scenario::check(name)?;
         let account = self.port.hub.enter(|world| world.account_named(name));
         Ok(self.handset(account))
     }
@@ -228,6 +230,41 @@ impl WhatsApp {
     /// time of the day, or another day, for everything that is sent from now on.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.port.hub.enter(|world| world.clock_ahead = seconds);
+    }
+
+    /// Switches an A/B property for everybody who has none of its own; clients hear of it at their next
+    /// login.
+    pub fn set_property(&self, code: u32, on: bool) {
+        self.port.hub.enter(|world| world.properties.insert(code, on));
+    }
+
+    /// Locks new chats of an account, or unlocks them: messages of its companions to people whom they have
+    /// not reached before, and whose token they do not show, are refused with 463.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn lock_new_chats(&self, number: &str, lock: Option<Lock>) -> anyhow::Result<()> {
+        self.port.hub.enter(|world| {
+            let account = world.account_numbered(number)?;
+            world.set_lock(account, lock);
+            Ok(())
+        })
+    }
+
+    /// How often companions of an account asked for that lock.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn lock_questions(&self, number: &str) -> anyhow::Result<u64> {
+        self.port.hub.enter(|world| Ok(world.accounts[world.account_numbered(number)?].reachout.asked))
+    }
+
+    /// How often companions of an account were refused with 463.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn refused(&self, number: &str) -> anyhow::Result<u64> {
+        self.port.hub.enter(|world| Ok(world.accounts[world.account_numbered(number)?].reachout.refused))
     }
 
     /// Ends all faults and delivers what they held up.
@@ -478,6 +515,28 @@ impl Handset {
                 world.unlink(DeviceAddress { account: self.account, device });
             }
         });
+    }
+
+    /// Makes strangers need a token to write to it, or not.
+    pub fn set_restricted(&self, restricted: bool) {
+        self.enter(|world| world.accounts[self.account].restricted = restricted);
+    }
+
+    /// Whether the phone hands out its token with the messages that it sends; it does unless it is told.
+    pub fn set_gives_tokens(&self, gives: bool) {
+        self.enter(|world| world.accounts[self.account].reachout.gives_tokens = gives);
+    }
+
+    /// Hands the companions of that number the token with which they may write to this phone.
+    ///
+    /// # Errors
+    /// When no account has that number.
+    pub fn give_token(&self, number: &str) -> anyhow::Result<()> {
+        self.enter(|world| {
+            let to = world.account_numbered(number)?;
+            world.give_token(self.account, to);
+            Ok(())
+        })
     }
 
     /// Sends a text by phone number addressing; gives the message id.

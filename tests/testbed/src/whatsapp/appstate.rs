@@ -28,7 +28,7 @@ impl AppState {
     }
 
     /// Appends a patch with its new version written into it.
-    fn append(&mut self, name: &str, patch: &[u8]) -> Option<u64> {
+    pub fn append(&mut self, name: &str, patch: &[u8]) -> Option<u64> {
         let patches = self.collections.entry(name.to_owned()).or_default();
         if patches.len() == MAX_PATCHES {
             return None;

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use wacore_binary::{Node, NodeContent};
 
-use super::accounts::{AccountId, DeviceAddress};
+use super::accounts::{AccountId, Addressing, DeviceAddress};
 use super::stanza::Stanza;
 use super::world::{Later, Peer, SocketId, World};
 
@@ -68,6 +68,10 @@ pub enum Fault {
     LoseMessages { count: Option<u32> },
     /// Refuses messages *from* the account with `<ack error>`.
     RejectMessages { code: u16, count: Option<u32> },
+    /// Refuses messages *to* the account with `<ack error>` if they name it by that kind of address.
+    RefuseAddress { addressing: Addressing, code: u16, count: Option<u32> },
+    /// Has no keys of the account's devices for whoever fetches them.
+    RefuseKeys { count: Option<u32> },
     /// Delivers messages this much later.
     Delay { ms: u64 },
     /// Delivers the next messages twice, whatever else holds them up meanwhile.
@@ -131,6 +135,8 @@ impl Fault {
             | Fault::LoseReceipts { count }
             | Fault::LoseMessages { count }
             | Fault::RejectMessages { count, .. }
+            | Fault::RefuseAddress { count, .. }
+            | Fault::RefuseKeys { count }
             | Fault::Duplicate { count }
             | Fault::Corrupt { count }
             | Fault::Reorder { count }
@@ -257,6 +263,17 @@ impl Faults {
             Fault::RejectMessages { code, .. } => Some(*code),
             _ => None,
         })
+    }
+
+    pub fn refuses_address(&mut self, account: AccountId, named: Addressing) -> Option<u16> {
+        self.take(Some(account), |fault| match fault {
+            Fault::RefuseAddress { addressing, code, .. } if *addressing == named => Some(*code),
+            _ => None,
+        })
+    }
+
+    pub fn refuses_keys(&mut self, account: AccountId) -> bool {
+        self.happens(account, |fault| matches!(fault, Fault::RefuseKeys { .. }))
     }
 
     fn delays(&mut self, account: AccountId) -> Option<Duration> {

@@ -8,9 +8,6 @@ use super::faults::IqFault;
 use super::stanza::{Stanza, error, node, not_implemented, result};
 use super::world::{SocketId, World};
 
-/// Seconds that A/B properties stay valid on the client.
-const PROPS_REFRESH: u32 = 86_400;
-
 /// Privacy settings as an account has them from the start.
 const PRIVACY: [(&str, &str); 8] = [
     ("readreceipts", "all"),
@@ -71,7 +68,11 @@ impl World {
                 }
                 result(iq, [])
             }
-            ("abt", _) => result(iq, [props()]),
+            ("abt", _) => {
+                let answer = self.on_props_iq(at, iq);
+                self.write(id, answer);
+                return self.deliver_salt(at);
+            }
             ("privacy", "tokens") => self.on_privacy_tokens(at, iq),
             ("privacy", _) if get => result(iq, [privacy()]),
             ("privacy", _) => result(iq, []),
@@ -79,7 +80,7 @@ impl World {
             ("w:sync:app:state", _) => self.on_app_state_iq(at, iq),
             ("w:m", "media_conn") => self.on_media_conn(iq),
             ("w:g2", _) => self.on_group_iq(at, iq),
-            ("w:mex", _) => result(iq, [node("result").string_content(r#"{"data":{}}"#).build()]),
+            ("w:mex", _) => self.on_mex_iq(at, iq),
             ("md", "remove-companion-device") => {
                 self.write(id, result(iq, []));
                 let device = iq.child("remove-companion-device").and_then(|child| child.jid("jid"));
@@ -128,10 +129,6 @@ impl World {
             self.deliver_to_companion(DeviceAddress { account: to, device }, stanza);
         }
     }
-}
-
-fn props() -> Node {
-    node("props").attr("protocol", "1").attr("hash", "testbed").attr("refresh", PROPS_REFRESH).build()
 }
 
 fn privacy() -> Node {

@@ -23,15 +23,13 @@ mod login;
 mod media;
 pub(crate) mod noise;
 mod pairing;
-<<<<<<< HEAD
-mod peer;
-=======
 mod passkey;
->>>>>>> pairing
+mod peer;
 mod prekeys;
 mod presence;
 mod primary;
 mod queue;
+mod reachout;
 mod receipts;
 mod relay;
 pub mod scenario;
@@ -45,3 +43,4 @@ pub use api::{Handset, Options, WhatsApp};
 pub use faults::{Child, Fault};
 pub use passkey::Demand;
 pub use primary::{SendAs, Shown, text_message};
+pub use reachout::Lock;

@@ -171,6 +171,7 @@ impl World {
         let scanned = registration.pending.is_some() || registration.ceremony.is_some();
         ensure!(!scanned, "that QR code was scanned before");
         let name = registration.name.clone();
+        super::scenario::check(&name)?;
         let account = match account {
             Some(account) => account,
             None if name.is_empty() => self.new_account(""),

@@ -61,7 +61,7 @@ impl World {
         if let Some(asked) = protocol.app_state_sync_key_request.as_option() {
             let phone = &self.accounts[from.account].primary.phone;
             let known =
-                asked.key_ids.iter().any(|key| key.key_id.as_deref() == Some(phone.app_state_key_id()));
+                asked.key_ids.iter().any(|key| key.key_id.as_deref() == Some(&phone.app_state_key().0[..]));
             if known {
                 let share = phone.app_state_key_share(self.now.unix);
                 self.phone_tells(from, &share);
@@ -238,7 +238,7 @@ mod tests {
         let ciphertext = share.child("enc").unwrap().bytes().unwrap();
         let first = PreKeySignalMessage::try_from(ciphertext).unwrap();
         assert_eq!(first.pre_key_id().map(u32::from), Some(uploaded));
-        let known = linked.world.accounts[0].primary.phone.app_state_key_id().to_vec();
+        let known = linked.world.accounts[0].primary.phone.app_state_key().0.to_vec();
         let share = linked.reads(share);
         assert_eq!(key_id(&share), known);
 

@@ -98,7 +98,8 @@ impl World {
 
     fn key_of(&mut self, jid: &Jid) -> Node {
         let user = node("user").attr("jid", jid);
-        let Some(of) = self.device_of(jid) else {
+        let of = self.device_of(jid).filter(|of| !self.faults.refuses_keys(of.account));
+        let Some(of) = of else {
             let error = node("error").attr("code", 406u16).attr("text", "not-acceptable").build();
             return user.children([error]).build();
         };

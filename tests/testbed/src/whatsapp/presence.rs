@@ -29,6 +29,9 @@ impl World {
             Some("subscribe") => {
                 let Some(to) = presence.jid("to") else { return };
                 let Some(other) = self.account_of(&to) else { return };
+                if !self.may_see(at.account, other, presence) {
+                    return;
+                }
                 self.accounts[other].subscribers.insert(at, Addressing::of(&to));
                 self.tell_presence(other, at, Addressing::of(&to));
             }

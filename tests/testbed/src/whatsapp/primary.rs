@@ -281,12 +281,12 @@ impl World {
             .attr("type", kind)
             .children(content)
             .build();
-        self.accounts[from].primary.remember_sent(Sent { id: id.clone(), chat, message, peer: false });
-        if self.accounts[from].restricted
+        if is_person(&chat)
             && let Some(&other) = receivers.first()
         {
-            self.give_token(from, other);
+            self.phone_gives_token(from, other);
         }
+        self.accounts[from].primary.remember_sent(Sent { id: id.clone(), chat, message, peer: false });
         self.relay(DeviceAddress { account: from, device: 0 }, &stanza)
             .context("relaying a phone's message")?;
         Ok(id)

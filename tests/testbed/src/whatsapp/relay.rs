@@ -69,9 +69,9 @@ impl World {
             self.relayed.resent += 1;
             return self.acknowledge(from, "message", &stanza, None);
         }
-        let refused = match self.token_missing(from, &stanza) {
-            true => Some(NO_TOKEN),
-            false => match self.relay(from, &stanza) {
+        let refused = match self.refusal(from, &stanza) {
+            Some(code) => Some(code),
+            None => match self.relay(from, &stanza) {
                 Ok(()) => None,
                 Err(refusal) => {
                     log::warn!("could not relay a message: {refusal:#}");
@@ -79,16 +79,33 @@ impl World {
                 }
             },
         };
+        // What was refused, or reached nobody, may be sent again under the same id.
+        if (refused.is_some() || !self.is_keyed_for_its_chat(&stanza))
+            && let Some(companion) = self.companion(from)
+        {
+            companion.forget_sight(&id);
+        }
         self.acknowledge(from, "message", &stanza, refused);
     }
 
-    fn token_missing(&self, from: DeviceAddress, stanza: &Node) -> bool {
-        let Some(to) = stanza.jid("to").and_then(|to| self.account_of(&to)) else { return false };
-        if !self.accounts[to].restricted || to == from.account {
-            return false;
+    /// The code with which a message to a person is refused.
+    fn refusal(&mut self, from: DeviceAddress, stanza: &Node) -> Option<u16> {
+        let to = stanza.jid("to")?;
+        let account = self.account_of(&to)?;
+        if account != from.account
+            && let Some(code) = self.faults.refuses_address(account, Addressing::of(&to))
+        {
+            return Some(code);
         }
-        let token = stanza.child("tctoken").and_then(|token| token.bytes());
-        token.is_none() || token != self.accounts[to].tokens.get(&from.account).map(Vec::as_slice)
+        self.token_missing(from, stanza).then_some(NO_TOKEN)
+    }
+
+    /// Whether a message to a person has a ciphertext for one of their devices.
+    fn is_keyed_for_its_chat(&self, stanza: &Node) -> bool {
+        let Some(account) = stanza.jid("to").and_then(|to| self.account_of(&to)) else { return true };
+        let Some(participants) = stanza.child("participants") else { return true };
+        let mut keyed = participants.all("to").filter_map(|to| to.jid("jid"));
+        keyed.any(|jid| self.account_of(&jid) == Some(account)) || stanza.all("enc").next().is_some()
     }
 
     /// Fans a message out. The sender may be a phone.

@@ -8,7 +8,13 @@
 //! | flag | behaviour |
 //! | --- | --- |
 //! | `restricted` | as the prefix |
-//! | `cs_enabled=0` | none: tokens made from a salt (`<cstoken>`) are not accepted here anyway |
+//! | `tc_enabled[=0]` | the A/B property by which its companions attach contacts' tokens is on (`=0`: off) |
+//! | `cs_enabled=0`, `=1` | tokens made from the sender's salt (`<cstoken>`) open it too, or not (as ever) |
+//! | `nct_send_ab[=0]` | the A/B property by which its companions attach tokens from the salt |
+//! | `nct_history_ab[=0]`, `nct_syncd_ab[=0]` | those by which they take the salt from history and app state |
+//! | `nct_history_delivery`, `nct_syncd_delivery` | its phone gives them the salt in that way |
+//! | `passkey` | a linked device needs a signature of its passkey |
+//! | `hosted` | a business's server hosts it too: it vouches for companions as such accounts do |
 //! | `delay=N` | messages to it come N milliseconds later |
 //! | `duplicate[=N]` | messages to it come twice |
 //! | `reorder[=N]` | messages to it are overtaken by the next one |
@@ -17,24 +23,28 @@
 //! | `reject=N` | its own messages are refused with `<ack error="N">` |
 //! | `swallow_acks` | its own messages are relayed but never acknowledged |
 //! | `ignore_pings` | its keep-alive pings are not answered |
-//! | `passkey` | a linked device needs a signature of its passkey |
-//! | `hosted` | a business's server hosts it too: it vouches for companions as such accounts do |
 //!
-//! All but the first two and the last two are [`Fault`]s and end with `clear_faults`. A flag that is not in the table,
-//! or lacks its number, is refused with an error in the log; the other ones work.
+//! Those from `delay` on are [`Fault`]s and end with `clear_faults`. A flag that is not in the table, or lacks
+//! its number, is an error to whoever opens the account.
+
+use anyhow::{Context, ensure};
 
 use super::accounts::AccountId;
 use super::faults::Fault;
 use super::passkey::{Demand, Gate};
+use super::reachout::{SALT_BY_APP_STATE, SALT_BY_HISTORY, SEND_SALTED_TOKENS, SEND_TOKENS};
 use super::world::World;
 
 /// What one flag does.
 #[derive(Debug, PartialEq, Eq)]
 enum Behaviour {
     Restricted,
-    AsEver,
     Passkey,
     Hosted,
+    AcceptsSalted(bool),
+    Property(u32, bool),
+    SaltByHistory,
+    SaltByAppState,
     Faulty(Fault),
 }
 
@@ -56,9 +66,20 @@ fn behaviour(flag: &str) -> Option<Behaviour> {
     let code = number.and_then(|number| u16::try_from(number).ok());
     let fault = match (kind, number) {
         ("restricted", None) => return Some(Behaviour::Restricted),
-        ("cs_enabled", Some(0)) => return Some(Behaviour::AsEver),
         ("passkey", None) => return Some(Behaviour::Passkey),
         ("hosted", None) => return Some(Behaviour::Hosted),
+        ("cs_enabled", Some(on @ (0 | 1))) => return Some(Behaviour::AcceptsSalted(on == 1)),
+        ("tc_enabled" | "nct_send_ab" | "nct_history_ab" | "nct_syncd_ab", None | Some(0 | 1)) => {
+            let code = match kind {
+                "tc_enabled" => SEND_TOKENS,
+                "nct_send_ab" => SEND_SALTED_TOKENS,
+                "nct_history_ab" => SALT_BY_HISTORY,
+                _ => SALT_BY_APP_STATE,
+            };
+            return Some(Behaviour::Property(code, number != Some(0)));
+        }
+        ("nct_history_delivery", None) => return Some(Behaviour::SaltByHistory),
+        ("nct_syncd_delivery", None) => return Some(Behaviour::SaltByAppState),
         ("delay", Some(ms)) => Fault::Delay { ms: ms.into() },
         ("duplicate", count) => Fault::Duplicate { count },
         ("reorder", count) => Fault::Reorder { count },
@@ -72,29 +93,47 @@ fn behaviour(flag: &str) -> Option<Behaviour> {
     Some(Behaviour::Faulty(fault))
 }
 
+/// Whether an account may be opened under that name.
+///
+/// # Errors
+/// When it has a flag that there is not.
+pub fn check(name: &str) -> anyhow::Result<()> {
+    for flag in flags(name) {
+        let unknown = flag.err();
+        ensure!(
+            unknown.is_none(),
+            "there is no flag {:?}, wanted by {name:?}: see scenario.rs for those that there are",
+            unknown.unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
 impl World {
     /// Switches on what the name of a new account asks for.
     pub fn stage(&mut self, account: AccountId, name: &str) {
-        for flag in flags(name) {
-            match flag {
-                Ok(Behaviour::Restricted) => self.accounts[account].restricted = true,
-                Ok(Behaviour::AsEver) => {}
-                Ok(Behaviour::Passkey) => {
-                    self.accounts[account].primary.gate = Some(Gate::new(Demand::default()));
-                }
-                Ok(Behaviour::Hosted) => self.accounts[account].primary.phone.host_account(),
-                Ok(Behaviour::Faulty(fault)) => {
-                    if let Err(refusal) = self.set_fault(Some(account), fault) {
-                        log::error!("account {account} of {name:?} lacks a behaviour: {refusal}");
-                    }
-                }
-                Err(unknown) => {
-                    log::error!(
-                        "refused the flag {unknown:?} of {name:?}: see scenario.rs for what there is"
-                    );
-                }
+        for behaviour in flags(name).into_iter().flatten() {
+            if let Err(refusal) = self.behave(account, behaviour) {
+                log::error!("account {account} of {name:?} lacks a behaviour: {refusal:#}");
             }
         }
+    }
+
+    fn behave(&mut self, account: AccountId, behaviour: Behaviour) -> anyhow::Result<()> {
+        let owner = &mut self.accounts[account];
+        match behaviour {
+            Behaviour::Restricted => owner.restricted = true,
+            Behaviour::Passkey => owner.primary.gate = Some(Gate::new(Demand::default())),
+            Behaviour::Hosted => owner.primary.phone.host_account(),
+            Behaviour::AcceptsSalted(on) => owner.reachout.accepts_salted = on,
+            Behaviour::Property(code, on) => {
+                owner.reachout.properties.insert(code, on);
+            }
+            Behaviour::SaltByHistory => owner.reachout.salt_delivery.by_history = true,
+            Behaviour::SaltByAppState => self.put_salt_into_app_state(account)?,
+            Behaviour::Faulty(fault) => self.set_fault(Some(account), fault).context("setting its fault")?,
+        }
+        Ok(())
     }
 }
 
@@ -116,7 +155,7 @@ mod tests {
             flags("scenario:restricted,cs_enabled=0,duplicate,delay=300,reject=479:Ani:2"),
             [
                 Ok(Behaviour::Restricted),
-                Ok(Behaviour::AsEver),
+                Ok(Behaviour::AcceptsSalted(false)),
                 Ok(Behaviour::Faulty(Fault::Duplicate { count: None })),
                 Ok(Behaviour::Faulty(Fault::Delay { ms: 300 })),
                 Ok(Behaviour::Faulty(Fault::RejectMessages { code: 479, count: None })),
@@ -125,16 +164,37 @@ mod tests {
     }
 
     #[test]
+    fn tokens_and_salts_are_switched_one_by_one() {
+        let salt = "scenario:tc_enabled=0,cs_enabled=1,nct_send_ab,nct_history_ab=0,nct_syncd_ab,\
+                    nct_history_delivery,nct_syncd_delivery:Ani";
+        let expected = [
+            Behaviour::Property(SEND_TOKENS, false),
+            Behaviour::AcceptsSalted(true),
+            Behaviour::Property(SEND_SALTED_TOKENS, true),
+            Behaviour::Property(SALT_BY_HISTORY, false),
+            Behaviour::Property(SALT_BY_APP_STATE, true),
+            Behaviour::SaltByHistory,
+            Behaviour::SaltByAppState,
+        ];
+        assert_eq!(flags(salt), expected.map(Ok));
+        assert!(check(salt).is_ok() && check("Ani").is_ok());
+        let refusal = check("scenario:restricted,dance:Ani").unwrap_err().to_string();
+        assert!(refusal.contains("\"dance\""), "{refusal}");
+    }
+
+    #[test]
     fn an_unknown_or_half_written_flag_is_named() {
         assert_eq!(flags("scenario:passkey,hosted:Ani"), [Ok(Behaviour::Passkey), Ok(Behaviour::Hosted)]);
         assert_eq!(
-            flags("scenario:dance,hold_offline,delay,corrupt=x,reject=99999,:Ani"),
+            flags("scenario:dance,hold_offline,delay,corrupt=x,reject=99999,cs_enabled,tc_enabled=2,:Ani"),
             [
                 Err("dance"),
                 Ok(Behaviour::Faulty(Fault::HoldOffline)),
                 Err("delay"),
                 Err("corrupt=x"),
                 Err("reject=99999"),
+                Err("cs_enabled"),
+                Err("tc_enabled=2"),
                 Err(""),
             ]
         );

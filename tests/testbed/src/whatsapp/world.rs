@@ -129,6 +129,8 @@ pub struct World {
     pub relayed: Relayed,
     pub groups: Groups,
     pub media: Media,
+    /// A/B properties of everybody who has none of its own.
+    pub properties: BTreeMap<u32, bool>,
     /// Who is typing to whom.
     pub typing: BTreeMap<(DeviceAddress, AccountId), Typing>,
     /// How long somebody counts as typing without typing on.
@@ -157,6 +159,7 @@ impl World {
             relayed: Relayed::default(),
             groups: Groups::default(),
             media: Media::default(),
+            properties: World::usual_properties(),
             typing: BTreeMap::new(),
             typing_lives: TYPING_LIVES,
             lid_migrated: true,
