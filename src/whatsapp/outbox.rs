@@ -83,6 +83,7 @@ impl Outbox {
                 outbox.retry_now().await;
             }
             let now = clock::since(start);
+            // Of those that may leave equally soon, the first: its chat has waited longest.
             let next =
                 outbox.due(&busy).await.into_iter().min_by_key(|due| pace.earliest(&due.reply.chat, now));
             let Some(due) = next else {
@@ -112,8 +113,8 @@ impl Outbox {
         }
     }
 
-    /// The oldest reply of each chat that is due and has none on its way; none when enough are on
-    /// their way.
+    /// The oldest reply of each chat that is due and has none on its way, whoever has waited longest first;
+    /// none when enough are on their way.
     async fn due(&self, busy: &Busy) -> Vec<DueReply> {
         let taken = busy.count();
         if taken >= MAX_IN_FLIGHT {
@@ -159,14 +160,17 @@ impl Outbox {
         };
         // Recorded before it is tried: a reply that brings the process down does so only so often.
         let next = now + retry_after(due.attempts);
-        let recorded = self.database.write(|tx| outbox::record_attempt(tx, due.id, next));
+        let recorded = self.database.write(|tx| outbox::record_attempt(tx, due, next));
         // The message that this answers may have moved the Signal session on. whatsapp-rust writes
         // that down a moment later, so a reply that is faster would leave under keys that a crash
         // forgets, while the phone has moved on to them: nothing it says would be decrypted again.
         // Beside the record, so that both share a commit.
         let session = within(ACK_DEADLINE, client.flush_pending_signal_state());
         let (recorded, session) = zip(recorded, session).await;
-        recorded?;
+        if !recorded? {
+            log::debug!("outbox: a later reply has taken the place of {id}");
+            return Ok(());
+        }
         match session {
             Some(Ok(())) => {}
             Some(Err(error)) => {

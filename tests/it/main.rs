@@ -3,6 +3,7 @@
 mod baileys;
 mod bot;
 mod clock;
+mod crowd;
 mod demo;
 mod disk;
 mod disorder;
