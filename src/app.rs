@@ -29,6 +29,7 @@ use crate::supabase::sync::{self, Sync, SyncStatus};
 use crate::trusted_clock;
 use crate::watch::{self, Watch};
 use crate::whatsapp::activity::Activity;
+use crate::whatsapp::backlog::Backlog;
 use crate::whatsapp::connection::{self, Connection, ConnectionError, NOTICES, Parts};
 use crate::whatsapp::endpoint::{Endpoint, EndpointError};
 use crate::whatsapp::http_client::WebClient;
@@ -124,6 +125,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let (notices, notice) = async_channel::bounded(NOTICES);
     let activity = Activity::default();
     let pairing = Pairing::default();
+    let backlog = Backlog::default();
     let connection = Connection::new(link.clone(), activity.clone(), notices, pairing.clone());
     let (hook, deliveries) = inbox::inbox(settings.inbox.capacity as usize, store.clone(), activity.clone());
     let waiting = deliveries.clone();
@@ -193,6 +195,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let start = if serving { begun(&database).await } else { None };
     if serving {
         let (standing, rungs) = (connection.clone(), resolver.clone());
+        let inside = backlog.clone();
         let watch = Watch::new(watch::Parts {
             database: database.clone(),
             disk_space,
@@ -200,6 +203,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
                 whatsapp: Arc::new(move || standing.standing()),
                 dns: Arc::new(move || rungs.health()),
                 supabase: sync_status,
+                backlog: Arc::new(move || inside.len()),
                 inbox: Arc::new(move || waiting.len()),
                 server_time: Arc::new(trusted_clock::told),
             },
@@ -216,7 +220,14 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
 
     let parts = Parts {
         runtime: SmolRuntime(executor),
-        transport: WebSocketFactory { executor, resolver, tls, endpoint: endpoint.clone(), activity },
+        transport: WebSocketFactory {
+            executor,
+            resolver,
+            tls,
+            endpoint: endpoint.clone(),
+            activity,
+            backlog,
+        },
         http: WebClient { agent, endpoint, answers: Arc::new(store.clone()) },
         store,
         hook,

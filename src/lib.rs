@@ -5,7 +5,8 @@
 //! One message crosses each arrow once:
 //!
 //! ```text
-//! WhatsApp ─ws/TLS/Noise/Signal─▶ whatsapp::connection ─▶ whatsapp::inbox (bounded)
+//! WhatsApp ─ws/TLS/Noise/Signal─▶ whatsapp::connection ─▶ whatsapp::inbox (bounded, and so is what
+//!                                                              │ lies before it: whatsapp::backlog)
 //!                                                              │ all that waits, together
 //!                                                              ▼
 //!                                     reception: ONE SQLite transaction (ledger)
@@ -53,6 +54,8 @@
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
 //! * *told how linking stands, and what a passkey has to do with it?* [`pairing`]; what is done about it at
 //!   WhatsApp, in `whatsapp::connection::linking`.
+//! * *decided whose reply is next, and what need not be said any more?* [`ledger::outbox`].
+//! * *decided that WhatsApp has to wait?* [`whatsapp::backlog`], asked by [`whatsapp::transport`].
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
 //! * *decided that the disk has no room for registrations?* [`disk_space::Limits`]; what is answered then,

@@ -3,14 +3,15 @@
 //! All deliveries that wait share one transaction: message seen, conversation, registrations and
 //! replies are durable together or not at all. Only then does the inbox acknowledge to WhatsApp.
 //! While the disk refuses, the reception waits: whatsapp-rust would not offer a message again before
-//! the next login.
+//! the next login. A full outbox concerns those only whose reply would be one too many: their messages stay
+//! with WhatsApp until then.
 
 use async_channel::Receiver;
 use jiff::civil::Date;
 use rusqlite::Connection;
 
 use crate::bell::Bell;
-use crate::desk::{self, Action, Content, Registered, Reply, State, Submission};
+use crate::desk::{self, Action, Content, Registered, Reply, State, Submission, wording};
 use crate::disk_space::DiskSpace;
 use crate::ledger::missing_message::{self, Missing};
 use crate::ledger::registration::{NewRegistration, Sender};
@@ -59,34 +60,34 @@ impl Reception {
         let together = self.database.write_patiently("messages", |tx| {
             // A call of microseconds, asked again at every try: there may be room by then.
             let (_, room) = self.disk_space.look();
-            deliveries
-                .iter()
-                .flat_map(|delivery| &delivery.messages)
-                .try_for_each(|message| receive(tx, &self.rules, message, room))
-        });
-        if let Err(error) = together.await {
-            log::error!(
-                "reception: {} deliveries not kept: {error}; each message is tried alone",
-                deliveries.len()
-            );
-            // One message that the ledger refuses must not hold up the others for ever: what comes
-            // again with it is known by then.
-            for delivery in deliveries {
+            let of_delivery = |delivery: &Delivery| {
                 let mut outcome = Ok(());
                 for message in &delivery.messages {
-                    let alone = self.database.write_patiently("a message", |tx| {
-                        receive(tx, &self.rules, message, self.disk_space.look().1)
-                    });
-                    if let Err(error) = alone.await {
-                        log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
-                        outcome = Err(error);
+                    match receive(tx, &self.rules, message, room) {
+                        // Nothing of the message was written.
+                        Err(full @ LedgerError::Full { .. }) => outcome = Err(full),
+                        received => received?,
                     }
                 }
-                delivery.finish(outcome);
+                Ok(outcome)
+            };
+            deliveries.iter().map(of_delivery).collect::<Result<Vec<_>, LedgerError>>()
+        });
+        match together.await {
+            Ok(outcomes) => {
+                for (delivery, outcome) in deliveries.into_iter().zip(outcomes) {
+                    if let Err(error) = &outcome {
+                        log::warn!("reception: messages stay with WhatsApp: {error}");
+                    }
+                    delivery.finish(outcome);
+                }
             }
-        } else {
-            for delivery in deliveries {
-                delivery.finish(Ok(()));
+            Err(error) => {
+                log::error!(
+                    "reception: {} deliveries not kept: {error}; each message is tried alone",
+                    deliveries.len()
+                );
+                self.receive_one_by_one(deliveries).await;
             }
         }
         self.outbox_bell.ring();
@@ -95,17 +96,43 @@ impl Reception {
             self.missing_bell.ring();
         }
     }
+
+    /// One message that the ledger refuses must not hold up the others for ever: what comes again with it
+    /// is known by then.
+    async fn receive_one_by_one(&self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            let mut outcome = Ok(());
+            for message in &delivery.messages {
+                let alone = self.database.write_patiently("a message", |tx| {
+                    match receive(tx, &self.rules, message, self.disk_space.look().1) {
+                        Err(full @ LedgerError::Full { .. }) => Ok(Err(full)),
+                        received => received.map(Ok),
+                    }
+                });
+                if let Err(error) = alone.await.flatten() {
+                    log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
+                    outcome = Err(error);
+                }
+            }
+            delivery.finish(outcome);
+        }
+    }
 }
 
 /// Everything that one message does to the ledger. A message that was received before does
 /// nothing: (chat, sender, id) decides. Without `room` on the disk nobody is registered, and whoever
 /// wanted to be is told so by the one reply; if there is not even room for that, the write fails and
 /// the message stays with WhatsApp.
+///
+/// [`LedgerError::Full`] if there is no room for the reply; nothing is written then.
 fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -> Result<(), LedgerError> {
     let Incoming { chat, from, sender, message_id, .. } = incoming;
     let message = &incoming.message;
     if let Some(device) = incoming.asked_of {
         return miss(tx, incoming, device);
+    }
+    if message.content != Content::Other && !outbox::has_room(tx, chat)? {
+        return Err(LedgerError::Full { table: "outbox", limit: outbox::CAPACITY as usize });
     }
     missing_message::forget(tx, chat, from, message_id)?;
     if message.content == Content::Other {
@@ -137,12 +164,39 @@ fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -
     outbox::enqueue(
         tx,
         &outbox::Reply {
+            kind: kind(&reply),
             chat: chat.clone(),
             wa_message_id: reply_id(chat, from, message_id),
             text: reply.text(rules),
             at: message.at,
         },
+        trusted_clock::now(),
+        wording::joined,
     )
+}
+
+/// Whether a reply still matters when a later one is written.
+fn kind(reply: &Reply) -> outbox::Kind {
+    match reply {
+        Reply::Menu
+        | Reply::Greeting
+        | Reply::Help
+        | Reply::ProviderMenu { .. }
+        | Reply::PlaceMenu { .. }
+        | Reply::NoSuchChoice(_)
+        | Reply::FormatGuide(_)
+        | Reply::Left
+        | Reply::Today(_) => outbox::Kind::Guidance,
+        Reply::NotRead { .. }
+        | Reply::Incomplete { .. }
+        | Reply::TooLong
+        | Reply::WaitingFull
+        | Reply::NoRoom
+        | Reply::SendAgain
+        | Reply::MediaUnread { .. }
+        | Reply::Dropped(_)
+        | Reply::Conclusion(_) => outbox::Kind::Verdict,
+    }
 }
 
 /// Takes note of a message that was lost. It counts as received when it comes after all.
@@ -233,6 +287,34 @@ mod tests {
                 Ok((missed, replies))
             })
             .unwrap()
+    }
+
+    #[test]
+    fn a_full_outbox_concerns_those_only_who_do_not_wait_yet() {
+        let written = |id: &str, chat: &str| Incoming {
+            chat: chat.into(),
+            ..incoming(id, Content::Text("1".into()), None)
+        };
+        Database::in_memory()
+            .unwrap()
+            .write_now::<_, LedgerError>(|tx| {
+                let rules = Rulebook::default();
+                receive(tx, &rules, &written("A", "ani@lid"), true)?;
+                let mut insert = tx.prepare(
+                    "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at)
+                     VALUES (?1, ?1, '', 0, 0)",
+                )?;
+                for n in 1..outbox::CAPACITY {
+                    insert.execute([n])?;
+                }
+                receive(tx, &rules, &written("B", "ani@lid"), true)?;
+                let refused = receive(tx, &rules, &written("C", "budi@lid"), true);
+                assert!(matches!(refused, Err(LedgerError::Full { .. })));
+                assert!(!inbound::knows(tx, "budi@lid", "C")?, "nothing of it is kept");
+                outbox::remove(tx, "1")?;
+                receive(tx, &rules, &written("C", "budi@lid"), true)
+            })
+            .unwrap();
     }
 
     #[test]

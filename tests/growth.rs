@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bot_kjp::desk::wording;
 use bot_kjp::ledger::registration::{KEEP_DELIVERED_DAYS, NewRegistration, Sender};
 use bot_kjp::ledger::sync_queue::{self, RowVerdict};
 use bot_kjp::ledger::{
@@ -128,8 +129,14 @@ impl Ledgers {
                     register(tx, &chat, &sender, &id, index, family)?;
                 }
                 let text = "Pendaftaran berhasil ".repeat(40);
-                let reply = outbox::Reply { chat: chat.clone(), wa_message_id: id.clone(), text, at: now() };
-                outbox::enqueue(tx, &reply)?;
+                let reply = outbox::Reply {
+                    kind: outbox::Kind::Verdict,
+                    chat: chat.clone(),
+                    wa_message_id: id.clone(),
+                    text,
+                    at: now(),
+                };
+                outbox::enqueue(tx, &reply, now(), wording::joined)?;
                 outbox::remove(tx, &id)?;
                 // Now and then WhatsApp does not let a family in.
                 if self.messages.is_multiple_of(40) {

@@ -13,6 +13,7 @@ use bot_kjp::executor::{self, Executor};
 use bot_kjp::net::deadline::within;
 use bot_kjp::net::{Resolver, http, tls};
 use bot_kjp::whatsapp::activity::Activity;
+use bot_kjp::whatsapp::backlog::Backlog;
 use bot_kjp::whatsapp::endpoint::Endpoint;
 use bot_kjp::whatsapp::http_client::{VERSION_PAGE, WebClient};
 use bot_kjp::whatsapp::kept_answers::KeptAnswers;
@@ -85,6 +86,7 @@ async fn work(executor: Executor) {
                 tls: tls.clone(),
                 endpoint: endpoint(socket_port),
                 activity: Activity::default(),
+                backlog: Backlog::default(),
             };
             let web = WebClient {
                 agent: http::agent(&resolver, &tls),

@@ -27,12 +27,59 @@ const LIST_MAX_CHARS: usize = 3600;
 /// Longest piece of a customer's own text inside a reply, in characters.
 const QUOTE_MAX_CHARS: usize = 40;
 
+/// Longest text of joined replies, in bytes: some ten conclusions of a family.
+pub const JOINED_MAX_BYTES: usize = 12 * 1024;
+
+/// Between joined replies.
+const JOINT: &str = "\n\n———\n\n";
+
+/// Begins the list of today in a conclusion.
+const TODAY: &str = "*Data Anda hari ini (";
+
+/// The last section of a conclusion: without and with somebody who was registered.
+const END_OF_CONCLUSION: [&str; 2] = [
+    "Ketik *2* untuk cek data, *1* untuk lokasi lain, *6* untuk bantuan.",
+    "Masih ada? Silakan kirim lagi. Ketik *2* untuk cek data, *1* untuk lokasi lain.",
+];
+
+/// Stands for replies that a joined one has no room for.
+const MORE_WAS_DONE: &str = "Pesan Bapak/Ibu sesudahnya juga sudah diproses. Ketik *CEK* untuk melihat data \
+     yang tersimpan. Nama yang tidak ada di daftar itu belum terdaftar: silakan kirim lagi.";
+
 const CARD_TYPES: &str = "KJP, LANSIA, RUSUN, DISABILITAS, DASAWISMA, PEKERJA, GURU HONORER, PJLP, KAJ";
 
 const MENU: &str = "Ketik angka:\n*1* Daftar\n*2* Cek data saya\n*6* Bantuan";
 
 /// For replies that are given in any state: in a list of choices, numbers mean something else.
 const COMMANDS: &str = "Ketik *DAFTAR* untuk mendaftar, *BANTUAN* untuk bantuan.";
+
+/// Two replies to the same person in one, little above [`JOINED_MAX_BYTES`] at most. Nothing is said twice:
+/// what the newer one repeats, and the list of today and the hints that stand in it too, go from the older.
+pub fn joined(older: &str, newer: &str) -> String {
+    let repeated = |part: &str| newer.split(JOINT).any(|new| without_list(new) == without_list(part));
+    let listed = newer.contains(TODAY);
+    let mut parts: Vec<String> = older
+        .split(JOINT)
+        .filter(|part| !repeated(part))
+        .map(|part| if listed { without_list(part) } else { part.to_owned() })
+        .collect();
+    let more_was_done = parts.iter().any(|part| part == MORE_WAS_DONE);
+    let bytes: usize = parts.iter().map(|part| part.len() + JOINT.len()).sum();
+    if more_was_done || bytes + newer.len() > JOINED_MAX_BYTES {
+        if !more_was_done {
+            parts.push(MORE_WAS_DONE.to_owned());
+        }
+    } else {
+        parts.push(newer.to_owned());
+    }
+    parts.join(JOINT)
+}
+
+/// A reply without its list of today and what comes with every such list.
+fn without_list(reply: &str) -> String {
+    let is_own = |section: &&str| !section.starts_with(TODAY) && !END_OF_CONCLUSION.contains(section);
+    reply.split("\n\n").filter(is_own).collect::<Vec<_>>().join("\n\n")
+}
 
 impl Reply {
     /// The message to send: never empty, at most [`REPLY_MAX_CHARS`].
@@ -267,7 +314,7 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
         sections.push(format!("*Baris yang belum kami pahami:*\n{remainder_list}"));
     }
     if !today.is_empty() {
-        sections.push(format!("*Data Anda hari ini ({}):*\n{today_list}", today.len()));
+        sections.push(format!("{TODAY}{}):*\n{today_list}", today.len()));
     }
     if failed > 0 {
         sections.push("Mohon perbaiki, lalu kirim ulang *hanya* data yang belum tersimpan.".to_owned());
@@ -277,14 +324,7 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
             "Jika data itu milik Anda tetapi terdaftar lewat nomor lain, silakan hubungi admin.".to_owned(),
         );
     }
-    sections.push(
-        if saved.is_empty() {
-            "Ketik *2* untuk cek data, *1* untuk lokasi lain, *6* untuk bantuan."
-        } else {
-            "Masih ada? Silakan kirim lagi. Ketik *2* untuk cek data, *1* untuk lokasi lain."
-        }
-        .to_owned(),
-    );
+    sections.push(END_OF_CONCLUSION[usize::from(!saved.is_empty())].to_owned());
     sections.join("\n\n")
 }
 
@@ -715,6 +755,29 @@ mod tests {
     /// Runs of 16 or more digits.
     fn long_numbers(text: &str) -> Vec<&str> {
         text.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() >= 16).collect()
+    }
+
+    #[test]
+    fn joined_replies_say_everything_once_and_stay_short_enough_to_send() {
+        assert_eq!(joined("A", "B"), "A\n\n———\n\nB");
+        assert_eq!(joined(&joined("A", "B"), "A"), joined("B", "A"));
+        let mut text = "first".to_owned();
+        for n in 0..1000 {
+            text = joined(&text, &format!("{n} {}", "x".repeat(REPLY_MAX_CHARS)));
+            assert!(text.len() < JOINED_MAX_BYTES + JOINT.len() + MORE_WAS_DONE.len());
+        }
+        assert!(text.starts_with("first") && text.ends_with(MORE_WAS_DONE));
+        assert_eq!(text.matches(MORE_WAS_DONE).count(), 1);
+    }
+
+    #[test]
+    fn of_joined_conclusions_only_the_last_lists_the_day() {
+        let end = END_OF_CONCLUSION[1];
+        let said = |what: &str, list: &str| format!("{what}\n\n{}{list}\n\n{end}", super::TODAY);
+        let text = joined(&said("Ani", "1):*\n1. Ani"), &said("Budi", "2):*\n1. Ani\n2. Budi"));
+        assert_eq!(text, format!("Ani{JOINT}{}", said("Budi", "2):*\n1. Ani\n2. Budi")));
+        let again = joined(&text, &said("Budi", "2):*\n1. Ani\n2. Budi"));
+        assert_eq!(again, text);
     }
 
     #[test]

@@ -78,6 +78,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0005-session-rows.sql"),
     include_str!("schema/0006-missing-messages.sql"),
     include_str!("schema/0007-refused-replies.sql"),
+    include_str!("schema/0008-outbox-turns.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.

@@ -8,14 +8,36 @@
 //! chat is ever due. A reply that cannot be delivered is given up after [`MAX_ATTEMPTS`] or
 //! [`MAX_AGE_SECONDS`] and stays as *failed*, for the operator to see. One that WhatsApp does not take
 //! before something else has happened is *parked*: it holds back its chat, and no reconnect makes it due.
+//!
+//! # Fair
+//!
+//! Chats take turns: one that has had a reply goes behind all others that wait, so nobody waits longer
+//! because somebody else writes much. A chat holds [`MOST_PER_CHAT`] replies at most, a single one while
+//! the outbox is [`CROWDED`]. One more makes room by what need not be told any more ([`Kind`]): a menu goes
+//! as soon as something newer is said, a verdict is joined with the next one. So what people get is what
+//! they would have to read anyway, and a busy morning needs one reply for each family and not one for
+//! each message.
+//!
+//! Only what was never tried is touched. A reply that may have been handed to WhatsApp keeps its text and
+//! its id, so the phone never has two texts for one id; [`record_attempt`] refuses a reply that went or
+//! was changed since it was read. What is joined goes out under the id of the later one. The reply that
+//! goes is never written again: its message counts as received by the same transaction.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{DAY, LedgerError, PRUNE_ROWS};
 
-/// Most replies that may wait. Far more than a day's registrations; whoever fills it meets
-/// [`LedgerError::Full`], the message is not acknowledged, and WhatsApp keeps it.
+/// Replies beyond which no further chat may begin to wait: far more than the people who write within the
+/// half an hour that they need to leave. Such a chat meets [`LedgerError::Full`], its message is not
+/// acknowledged, and WhatsApp keeps it. Chats that wait already hold [`MOST_PER_CHAT`] at most, and alerts
+/// are as many as there are causes and operators.
 pub const CAPACITY: u32 = 10_000;
+
+/// Replies of one chat that wait at the same time.
+pub const MOST_PER_CHAT: usize = 3;
+
+/// With this many replies waiting, in all, a chat holds only one: 20 s of the usual pace.
+pub const CROWDED: u32 = 100;
 
 /// Longest reply in bytes. The wording room keeps replies at about 4,000 characters.
 pub const MAX_TEXT_BYTES: usize = 16 * 1024;
@@ -33,9 +55,35 @@ pub const KEEP_FAILED_SECONDS: i64 = 30 * DAY;
 /// Most failed replies that are kept; beyond that the oldest make room.
 pub const MAX_FAILED: u32 = 1_000;
 
+/// What becomes of a waiting reply when its chat gets another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A menu, a guide, a list: says where the conversation stands, and can be asked for again. Whatever
+    /// comes later takes its place.
+    Guidance,
+    /// What became of something that somebody sent. Joined with others, never dropped.
+    Verdict,
+    /// To the operator. Neither replaced nor joined nor counted, and next at once.
+    Alert,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Guidance => "guidance",
+            Self::Verdict => "verdict",
+            Self::Alert => "alert",
+        }
+    }
+}
+
+/// Puts two verdicts into one text of at most [`MAX_TEXT_BYTES`]: (older, newer).
+pub type Join = fn(&str, &str) -> String;
+
 /// A reply to be sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
+    pub kind: Kind,
     /// Chat to send to.
     pub chat: String,
     /// WhatsApp message id; sending it again under this id is harmless.
@@ -80,6 +128,14 @@ impl DueReply {
     }
 }
 
+/// Who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Since when the chat that has waited longest has, in seconds since 1970 UTC.
+    pub since: i64,
+    pub chats: u32,
+}
+
 /// How many replies wait and how many were given up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -87,35 +143,181 @@ pub struct Counts {
     pub failed: u32,
 }
 
-/// Adds a reply. The same `wa_message_id` again changes nothing, as long as the first one has not
-/// been removed (after that, `inbound` knows that the message was answered).
+/// Adds a reply at `now`, in seconds since 1970 UTC, and makes room for it among those of its chat. The
+/// same `wa_message_id` again changes nothing, as long as the first one has not been removed (after that,
+/// `inbound` knows that the message was answered).
 ///
-/// [`LedgerError::Full`] at [`CAPACITY`], [`LedgerError::TooLong`] over [`MAX_TEXT_BYTES`].
-pub fn enqueue(tx: &Connection, reply: &Reply) -> Result<(), LedgerError> {
+/// [`LedgerError::Full`] at [`CAPACITY`] if none of its chat waits, [`LedgerError::TooLong`] over
+/// [`MAX_TEXT_BYTES`].
+pub fn enqueue(tx: &Connection, reply: &Reply, now: i64, join: Join) -> Result<(), LedgerError> {
+    let Reply { chat, wa_message_id, at, kind, .. } = reply;
     if reply.text.len() > MAX_TEXT_BYTES {
         return Err(LedgerError::TooLong { what: "reply", bytes: reply.text.len(), limit: MAX_TEXT_BYTES });
     }
-    if count(tx)?.waiting >= CAPACITY {
-        return Err(LedgerError::Full { table: "outbox", limit: CAPACITY as usize });
+    if knows(tx, wa_message_id)? {
+        return Ok(());
     }
+    let mut text = reply.text.clone();
+    let mut since = now;
+    if *kind != Kind::Alert {
+        if !has_room(tx, chat)? {
+            return Err(LedgerError::Full { table: "outbox", limit: CAPACITY as usize });
+        }
+        let waiting = of_chat(tx, chat)?;
+        since = waiting.iter().map(|waiting| waiting.since).min().map_or(now, |first| first.min(now));
+        let most = if is_crowded(tx)? { 1 } else { MOST_PER_CHAT };
+        text = make_room(tx, waiting, *kind, text, most, join)?;
+    }
+    let turn = turn_of(tx, chat, *kind)?;
     tx.prepare_cached(
-        "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at)
-         VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (wa_message_id) DO NOTHING",
+        "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at, kind, turn, since)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
     )?
-    .execute(params![reply.chat, reply.wa_message_id, reply.text, reply.at])?;
+    .execute(params![chat, wa_message_id, text, at, kind.name(), turn, since])?;
     Ok(())
 }
 
-/// Up to `limit` replies whose turn has come, oldest first, at most one per chat.
+/// Whether a reply to `chat` can be added. If not, its message should be left with WhatsApp.
+pub fn has_room(conn: &Connection, chat: &str) -> Result<bool, LedgerError> {
+    let waits = "SELECT EXISTS (SELECT 1 FROM outbox WHERE chat = ?1 AND failed_at IS NULL)";
+    Ok(conn.prepare_cached(waits)?.query_row([chat], |row| row.get(0))? || count(conn)?.waiting < CAPACITY)
+}
+
+fn knows(conn: &Connection, wa_message_id: &str) -> Result<bool, LedgerError> {
+    let known = "SELECT EXISTS (SELECT 1 FROM outbox WHERE wa_message_id = ?1)";
+    Ok(conn.prepare_cached(known)?.query_row([wa_message_id], |row| row.get(0))?)
+}
+
+fn is_crowded(conn: &Connection) -> Result<bool, LedgerError> {
+    // Counts no further than needed.
+    let waiting: u32 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM outbox INDEXED BY outbox_turn
+             WHERE failed_at IS NULL AND parked_at IS NULL LIMIT ?1)",
+        )?
+        .query_row([CROWDED], |row| row.get(0))?;
+    Ok(waiting >= CROWDED)
+}
+
+/// A waiting reply that is no alert.
+struct Waiting {
+    id: i64,
+    is_guidance: bool,
+    text: String,
+    tried: bool,
+    since: i64,
+}
+
+/// What waits for a chat, oldest first.
+fn of_chat(conn: &Connection, chat: &str) -> Result<Vec<Waiting>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT id, kind = 'guidance', text, tried, since FROM outbox
+         WHERE chat = ?1 AND failed_at IS NULL AND kind <> 'alert' ORDER BY id",
+    )?;
+    let rows = statement.query_map([chat], |row| {
+        Ok(Waiting {
+            id: row.get(0)?,
+            is_guidance: row.get(1)?,
+            text: row.get(2)?,
+            tried: row.get(3)?,
+            since: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Makes room until fewer than `most` wait, as far as that can be, and returns what the new reply says
+/// then.
+fn make_room(
+    tx: &Connection,
+    mut waiting: Vec<Waiting>,
+    kind: Kind,
+    mut text: String,
+    most: usize,
+    join: Join,
+) -> Result<String, LedgerError> {
+    while waiting.len() >= most {
+        if let Some(passed) = waiting.iter().position(|reply| !reply.tried && reply.is_guidance) {
+            delete(tx, waiting.remove(passed).id)?;
+            continue;
+        }
+        // What is left that was never tried are verdicts.
+        let Some(last) = waiting.iter().rposition(|reply| !reply.tried) else { break };
+        if kind == Kind::Verdict {
+            let joined = join(&waiting[last].text, &text);
+            if joined.len() > MAX_TEXT_BYTES {
+                break;
+            }
+            text = joined;
+            delete(tx, waiting.remove(last).id)?;
+            continue;
+        }
+        let Some(before) = waiting[..last].iter().rposition(|reply| !reply.tried) else { break };
+        let joined = join(&waiting[before].text, &waiting[last].text);
+        if joined.len() > MAX_TEXT_BYTES {
+            break;
+        }
+        tx.prepare_cached("UPDATE outbox SET text = ?2 WHERE id = ?1")?
+            .execute(params![waiting[last].id, joined])?;
+        waiting[last].text = joined;
+        delete(tx, waiting.remove(before).id)?;
+    }
+    Ok(text)
+}
+
+fn delete(tx: &Connection, id: i64) -> Result<(), LedgerError> {
+    tx.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// SQL for a turn behind all others.
+const LAST_TURN: &str = "(SELECT ifnull(max(turn), 0) + 1 FROM outbox WHERE failed_at IS NULL)";
+
+/// The turn of a chat's next reply: that of the chat if it waits already.
+fn turn_of(tx: &Connection, chat: &str, kind: Kind) -> Result<i64, LedgerError> {
+    if kind == Kind::Alert {
+        // What waits before it must not hold it up.
+        tx.prepare_cached("UPDATE outbox SET turn = 0 WHERE chat = ?1 AND failed_at IS NULL")?
+            .execute([chat])?;
+        return Ok(0);
+    }
+    let turn = format!(
+        "SELECT coalesce((SELECT min(turn) FROM outbox WHERE chat = ?1 AND failed_at IS NULL), {LAST_TURN})"
+    );
+    Ok(tx.prepare_cached(&turn)?.query_row([chat], |row| row.get(0))?)
+}
+
+/// Up to `limit` replies whose turn has come, those of the chats that have waited longest first, at most
+/// one per chat.
 pub fn due(conn: &Connection, now: i64, limit: u32) -> Result<Vec<DueReply>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "SELECT id, chat, wa_message_id, text, at, attempts FROM outbox
-         WHERE id IN (SELECT min(id) FROM outbox WHERE failed_at IS NULL GROUP BY chat)
-           AND next_attempt_at <= ?1
-         ORDER BY id LIMIT ?2",
+        "SELECT id, chat, wa_message_id, text, at, attempts, kind FROM outbox INDEXED BY outbox_turn
+         WHERE failed_at IS NULL AND next_attempt_at <= ?1
+           AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
+                           WHERE earlier.chat = outbox.chat AND earlier.failed_at IS NULL
+                             AND earlier.id < outbox.id)
+         ORDER BY turn, id LIMIT ?2",
     )?;
     let rows = statement.query_map(params![now, limit], due_reply)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Who waits for their turn, apart from operators for alerts and from people whom WhatsApp does not let in
+/// now; `None` if nobody does.
+pub fn wait(conn: &Connection) -> Result<Option<Wait>, LedgerError> {
+    let waits = conn
+        .prepare_cached(
+            "SELECT min(since), count(DISTINCT chat) FROM outbox INDEXED BY outbox_turn
+             WHERE failed_at IS NULL AND kind <> 'alert'
+               AND NOT EXISTS (SELECT 1 FROM outbox AS parked
+                               WHERE parked.chat = outbox.chat AND parked.parked_at IS NOT NULL
+                                 AND parked.failed_at IS NULL)",
+        )?
+        .query_row([], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
+    Ok(match waits {
+        (Some(since), chats) => Some(Wait { since, chats }),
+        (None, _) => None,
+    })
 }
 
 /// Makes every waiting reply due at once that is not parked: a new line has nothing to do with the
@@ -129,12 +331,28 @@ pub fn retry_now(tx: &Connection) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// Whether a reply is still what it was when it was read: nothing has taken its place.
+pub fn stands(conn: &Connection, due: &DueReply) -> Result<bool, LedgerError> {
+    let Reply { wa_message_id, text, .. } = &due.reply;
+    let stands = "SELECT EXISTS (SELECT 1 FROM outbox
+                  WHERE id = ?1 AND wa_message_id = ?2 AND text = ?3 AND failed_at IS NULL)";
+    Ok(conn.prepare_cached(stands)?.query_row(params![due.id, wa_message_id, text], |row| row.get(0))?)
+}
+
 /// Counts an attempt and sets the time of the next one. Must be durable before the reply is handed
-/// to WhatsApp, so that a reply which brings the process down does not do so for ever.
-pub fn record_attempt(tx: &Connection, id: i64, next_attempt_at: i64) -> Result<(), LedgerError> {
-    tx.prepare_cached("UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?2 WHERE id = ?1")?
-        .execute(params![id, next_attempt_at])?;
-    Ok(())
+/// to WhatsApp, so that a reply which brings the process down does not do so for ever. From then on
+/// nothing takes its place.
+///
+/// `false`: something has taken its place since it was read; it must not be sent.
+pub fn record_attempt(tx: &Connection, due: &DueReply, next_attempt_at: i64) -> Result<bool, LedgerError> {
+    let Reply { wa_message_id, text, .. } = &due.reply;
+    let stands = tx
+        .prepare_cached(
+            "UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?2, tried = 1
+             WHERE id = ?1 AND wa_message_id = ?3 AND text = ?4 AND failed_at IS NULL",
+        )?
+        .execute(params![due.id, next_attempt_at, wa_message_id, text])?;
+    Ok(stands == 1)
 }
 
 /// Takes an attempt back that ended with the line: that was not the reply's fault.
@@ -147,11 +365,20 @@ pub fn take_back_attempt(tx: &Connection, id: i64) -> Result<(), LedgerError> {
 }
 
 /// Removes a reply that WhatsApp acknowledged, also one that was given up meanwhile; `true` if it
-/// was there.
+/// was there. The rest of its chat goes behind everybody else who waits, unless an alert is among it.
 pub fn remove(tx: &Connection, wa_message_id: &str) -> Result<bool, LedgerError> {
-    let removed =
-        tx.prepare_cached("DELETE FROM outbox WHERE wa_message_id = ?1")?.execute(params![wa_message_id])?;
-    Ok(removed == 1)
+    let chat: Option<String> = tx
+        .prepare_cached("DELETE FROM outbox WHERE wa_message_id = ?1 RETURNING chat")?
+        .query_row([wa_message_id], |row| row.get(0))
+        .optional()?;
+    let Some(chat) = chat else { return Ok(false) };
+    tx.prepare_cached(&format!(
+        "UPDATE outbox SET turn = {LAST_TURN} WHERE chat = ?1 AND failed_at IS NULL
+         AND NOT EXISTS (SELECT 1 FROM outbox AS other
+                         WHERE other.chat = ?1 AND other.failed_at IS NULL AND other.kind = 'alert')"
+    ))?
+    .execute([chat])?;
+    Ok(true)
 }
 
 /// Removes the replies that were never tried and whose `wa_message_id` starts with `prefix`, which
@@ -161,7 +388,7 @@ pub fn withdraw(tx: &Connection, prefix: &str) -> Result<usize, LedgerError> {
     Ok(tx
         .prepare_cached(
             "DELETE FROM outbox WHERE wa_message_id >= ?1 AND wa_message_id < ?1 || '~'
-             AND attempts = 0 AND failed_at IS NULL",
+             AND tried = 0 AND failed_at IS NULL",
         )?
         .execute([prefix])?)
 }
@@ -290,9 +517,20 @@ pub fn prune(tx: &Connection, now: i64) -> Result<usize, LedgerError> {
 }
 
 fn due_reply(row: &Row<'_>) -> rusqlite::Result<DueReply> {
+    let kind = match row.get_ref(6)?.as_str()? {
+        "guidance" => Kind::Guidance,
+        "alert" => Kind::Alert,
+        _ => Kind::Verdict,
+    };
     Ok(DueReply {
         id: row.get(0)?,
-        reply: Reply { chat: row.get(1)?, wa_message_id: row.get(2)?, text: row.get(3)?, at: row.get(4)? },
+        reply: Reply {
+            kind,
+            chat: row.get(1)?,
+            wa_message_id: row.get(2)?,
+            text: row.get(3)?,
+            at: row.get(4)?,
+        },
         attempts: row.get(5)?,
     })
 }
@@ -304,7 +542,57 @@ mod tests {
     use proptest::prelude::*;
 
     fn reply(chat: &str, id: &str, at: i64) -> Reply {
-        Reply { chat: chat.into(), wa_message_id: id.into(), text: format!("text of {id}"), at }
+        Reply {
+            kind: Kind::Verdict,
+            chat: chat.into(),
+            wa_message_id: id.into(),
+            text: format!("text of {id}"),
+            at,
+        }
+    }
+
+    fn join(older: &str, newer: &str) -> String {
+        format!("{older} + {newer}")
+    }
+
+    fn enqueue(tx: &Connection, reply: &Reply) -> Result<(), LedgerError> {
+        super::enqueue(tx, reply, reply.at, join)
+    }
+
+    /// Enqueues replies "chat id kind", an id of which its text is the same.
+    fn say(tx: &Connection, replies: &[&str]) -> Result<(), LedgerError> {
+        for reply in replies {
+            let [chat, id, kind] = reply.split(' ').collect::<Vec<_>>()[..] else { panic!("{reply}") };
+            let kind = match kind {
+                "menu" => Kind::Guidance,
+                "alert" => Kind::Alert,
+                _ => Kind::Verdict,
+            };
+            enqueue(tx, &Reply { kind, text: id.into(), ..self::reply(chat, id, 10) })?;
+        }
+        Ok(())
+    }
+
+    /// "id: text" of everything that waits, in the order in which it would leave if each went at once.
+    fn waiting(tx: &Connection, chat: &str) -> Result<Vec<String>, LedgerError> {
+        let mut statement = tx.prepare(
+            "SELECT wa_message_id, text FROM outbox WHERE chat = ?1 AND failed_at IS NULL ORDER BY id",
+        )?;
+        let rows = statement.query_map([chat], |row| {
+            let (id, text): (String, String) = (row.get(0)?, row.get(1)?);
+            Ok(if id == text { id } else { format!("{id}: {text}") })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Fills the outbox up to `n` with replies of as many chats.
+    fn crowd(tx: &Connection, n: u32) -> Result<(), LedgerError> {
+        let mut insert = tx.prepare(
+            "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at, turn, since)
+             VALUES (?1, ?1, '', 0, 0, ?2, 0)",
+        )?;
+        (0..n).try_for_each(|n| insert.execute(params![format!("crowd {n}"), n + 1]).map(drop))?;
+        Ok(())
     }
 
     fn in_transaction(test: impl FnOnce(&Connection) -> Result<(), LedgerError>) {
@@ -325,7 +613,140 @@ mod tests {
             assert_eq!(ids(&due(tx, 10, 2)?), ["a1", "b1"]);
             assert!(remove(tx, "a1")?);
             assert!(!remove(tx, "a1")?);
-            assert_eq!(ids(&due(tx, 10, 10)?), ["b1", "a2", "c1"]);
+            assert_eq!(ids(&due(tx, 10, 10)?), ["b1", "c1", "a2"], "who had a reply goes behind the others");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn chats_take_turns_however_much_one_of_them_writes() {
+        in_transaction(|tx| {
+            say(tx, &["a a1 x", "a a2 x", "a a3 x", "b b1 x", "b b2 x"])?;
+            let mut left = Vec::new();
+            while let Some(next) = due(tx, 10, 1)?.pop() {
+                remove(tx, &next.reply.wa_message_id)?;
+                left.push(next.reply.wa_message_id);
+                if left.len() == 2 {
+                    say(tx, &["c c1 x", "a a4 x"])?;
+                }
+            }
+            assert_eq!(left, ["a1", "b1", "a2", "b2", "c1", "a3", "a4"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_later_menu_takes_the_place_of_an_earlier_one_and_verdicts_stay() {
+        in_transaction(|tx| {
+            say(tx, &["a m1 menu", "a v1 x", "a m2 menu"])?;
+            assert_eq!(waiting(tx, "a")?, ["m1", "v1", "m2"], "three may wait");
+            say(tx, &["a m3 menu"])?;
+            assert_eq!(waiting(tx, "a")?, ["v1", "m2", "m3"]);
+            say(tx, &["a v2 x"])?;
+            assert_eq!(waiting(tx, "a")?, ["v1", "m3", "v2"]);
+            say(tx, &["a v3 x", "a v4 x"])?;
+            assert_eq!(waiting(tx, "a")?, ["v1", "v2", "v4: v3 + v4"]);
+            say(tx, &["a m4 menu"])?;
+            assert_eq!(waiting(tx, "a")?, ["v1", "v4: v2 + v3 + v4", "m4"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn in_a_crowd_a_chat_holds_one_verdict_and_the_menu_behind_it() {
+        in_transaction(|tx| {
+            crowd(tx, CROWDED)?;
+            say(tx, &["a m1 menu", "a m2 menu"])?;
+            assert_eq!(waiting(tx, "a")?, ["m2"]);
+            say(tx, &["a v1 x", "a v2 x"])?;
+            assert_eq!(waiting(tx, "a")?, ["v2: v1 + v2"]);
+            say(tx, &["a m3 menu", "a m4 menu"])?;
+            assert_eq!(waiting(tx, "a")?, ["v2: v1 + v2", "m4"]);
+            say(tx, &["a v3 x"])?;
+            assert_eq!(waiting(tx, "a")?, ["v3: v1 + v2 + v3"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_may_have_been_handed_over_keeps_its_text_and_its_id() {
+        in_transaction(|tx| {
+            crowd(tx, CROWDED)?;
+            say(tx, &["a m1 menu", "b v1 x"])?;
+            for due in due(tx, 10, CROWDED + 2)?.iter().filter(|due| due.reply.chat.len() == 1) {
+                assert!(record_attempt(tx, due, 10)?);
+                take_back_attempt(tx, due.id)?;
+            }
+            say(tx, &["a m2 menu", "a v2 x", "a v3 x", "a m3 menu", "b v4 x"])?;
+            assert_eq!(waiting(tx, "a")?, ["m1", "v3: v2 + v3", "m3"]);
+            assert_eq!(waiting(tx, "b")?, ["v1", "v4"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_reply_that_went_or_was_changed_since_it_was_read_is_not_sent() {
+        in_transaction(|tx| {
+            crowd(tx, CROWDED)?;
+            say(tx, &["a m1 menu", "b v1 x", "c v1c x"])?;
+            let read = due(tx, 10, CROWDED + 3)?;
+            say(tx, &["a m2 menu", "b v2 x"])?;
+            let stands: Vec<bool> = read
+                .iter()
+                .filter(|due| due.reply.chat.len() == 1)
+                .map(|due| record_attempt(tx, due, 10))
+                .collect::<Result<_, _>>()?;
+            assert_eq!(stands, [false, false, true]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_alert_is_next_whoever_waits_and_is_neither_counted_nor_touched() {
+        in_transaction(|tx| {
+            crowd(tx, CAPACITY)?;
+            say(tx, &["o A1 alert", "o A2 alert"])?;
+            assert!(matches!(say(tx, &["o2 m x"]), Err(LedgerError::Full { .. })));
+            say(tx, &["o m1 menu", "o v1 x", "o v2 x"])?;
+            assert_eq!(waiting(tx, "o")?, ["A1", "A2", "v2: v1 + v2"]);
+            assert_eq!(ids(&due(tx, 10, 1)?), ["A1"]);
+            remove(tx, "A1")?;
+            assert_eq!(ids(&due(tx, 10, 1)?), ["A2"]);
+            remove(tx, "A2")?;
+            assert_eq!(ids(&due(tx, 10, 1)?), ["crowd 0"], "what is left takes its turn");
+            say(tx, &["o A3 alert"])?;
+            assert_eq!(ids(&due(tx, 10, 1)?), ["v2"], "what stands before an alert does not hold it up");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn it_is_known_who_waits_and_since_when() {
+        in_transaction(|tx| {
+            assert_eq!(wait(tx)?, None);
+            enqueue(tx, &Reply { kind: Kind::Alert, ..reply("o", "A1", 1) })?;
+            assert_eq!(wait(tx)?, None);
+            for (chat, id, at) in [("a", "a1", 20), ("a", "a2", 30), ("b", "b1", 40)] {
+                enqueue(tx, &reply(chat, id, at))?;
+            }
+            assert_eq!(wait(tx)?, Some(Wait { since: 20, chats: 2 }));
+            remove(tx, "a1")?;
+            remove(tx, "a2")?;
+            assert_eq!(wait(tx)?, Some(Wait { since: 40, chats: 1 }));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn the_next_is_found_without_sorting_all_that_wait() {
+        in_transaction(|tx| {
+            crowd(tx, CAPACITY)?;
+            let start = crate::clock::now();
+            for _ in 0..100 {
+                assert_eq!(due(tx, 10, 20)?.len(), 20);
+            }
+            let each = crate::clock::since(start) / 100;
+            assert!(each < std::time::Duration::from_millis(5), "{each:?}");
             Ok(())
         });
     }
@@ -337,7 +758,7 @@ mod tests {
                 enqueue(tx, &reply(chat, id, 10))?;
             }
             let first = due(tx, 10, 1)?.remove(0);
-            record_attempt(tx, first.id, 40)?;
+            assert!(record_attempt(tx, &first, 40)?);
             assert_eq!(ids(&due(tx, 39, 10)?), ["b1"]);
             remove(tx, "b1")?;
             let again = due(tx, 40, 10)?;
@@ -410,7 +831,7 @@ mod tests {
                 enqueue(tx, &reply(chat, id, 10))?;
             }
             let due_now = due(tx, 10, 2)?;
-            record_attempt(tx, due_now[0].id, 10)?;
+            assert!(record_attempt(tx, &due_now[0], 10)?);
             give_up(tx, due_now[1].id, "refused", 10)?;
             assert_eq!(withdraw(tx, "X")?, 1);
             assert_eq!(ids(&due(tx, 10, 10)?), ["X1", "W9", "Y1"]);
@@ -427,18 +848,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_refuses_more_and_keeps_what_it_has() {
+    fn a_full_outbox_refuses_only_chats_that_do_not_wait_yet() {
         in_transaction(|tx| {
-            for n in 0..CAPACITY {
-                tx.prepare_cached(
-                    "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at)
-                     VALUES ('a', ?1, '', 0, 0)",
-                )?
-                .execute([n.to_string()])?;
-            }
+            crowd(tx, CAPACITY)?;
+            assert!(!has_room(tx, "b")? && has_room(tx, "crowd 7")?);
             assert!(matches!(enqueue(tx, &reply("b", "b", 1)), Err(LedgerError::Full { .. })));
+            enqueue(tx, &reply("crowd 7", "more", 1))?;
             assert_eq!(count(tx)?.waiting, CAPACITY);
-            remove(tx, "0")?;
+            remove(tx, "crowd 0")?;
             enqueue(tx, &reply("b", "b", 1))
         });
     }
@@ -449,7 +866,11 @@ mod tests {
             let now = 1000 * DAY;
             enqueue(tx, &reply("old", "waiting", 1))?;
             for n in 0..MAX_FAILED + 3 {
-                enqueue(tx, &reply("a", &n.to_string(), 1))?;
+                tx.prepare_cached(
+                    "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at)
+                     VALUES ('a', ?1, '', 1, 0)",
+                )?
+                .execute([n.to_string()])?;
             }
             tx.execute("UPDATE outbox SET failed_at = id WHERE chat = 'a'", [])?;
             tx.execute("UPDATE outbox SET failed_at = ?1 WHERE chat = 'a' AND id > 4", [now])?;
@@ -470,71 +891,110 @@ mod tests {
     /// One step of a sender that works, fails or crashes at any point.
     #[derive(Debug, Clone)]
     enum Step {
-        Enqueue { chat: u8, id: u8 },
+        Enqueue { chat: usize, guidance: bool },
         Attempt { delay: i64, acknowledged: bool },
+        TakeBack,
         GiveUp,
         Wait(i64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => (0..4_u8, 0..30_u8).prop_map(|(chat, id)| Step::Enqueue { chat, id }),
-            4 => (0..50_i64, any::<bool>())
+            6 => (0..4_usize, any::<bool>()).prop_map(|(chat, guidance)| Step::Enqueue { chat, guidance }),
+            3 => (0..50_i64, any::<bool>())
                 .prop_map(|(delay, acknowledged)| Step::Attempt { delay, acknowledged }),
+            1 => Just(Step::TakeBack),
             1 => Just(Step::GiveUp),
             2 => (1..60_i64).prop_map(Step::Wait),
         ]
     }
 
+    /// What one chat was to be told, and what has left for it.
+    #[derive(Default)]
+    struct Chat {
+        said: Vec<String>,
+        left: Vec<String>,
+    }
+
+    impl Chat {
+        /// Checks that every verdict is there once, in order, that what else is there is in order, and that
+        /// the last word is there.
+        fn check(&self, waiting: &[String]) {
+            let told: Vec<&str> =
+                self.left.iter().chain(waiting).flat_map(|text| text.split(" + ")).collect();
+            let verdicts = |ids: &[&str]| ids.iter().filter(|id| !id.contains('G')).count();
+            let said: Vec<&str> = self.said.iter().map(String::as_str).collect();
+            assert_eq!(verdicts(&told), verdicts(&said), "{told:?} of {said:?}");
+            let mut rest = said.iter();
+            assert!(told.iter().all(|id| rest.any(|said| said == id)), "{told:?} is no part of {said:?}");
+            assert_eq!(told.last(), said.last());
+            assert!(waiting.len() <= MOST_PER_CHAT, "{waiting:?}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whatever happens, each reply is waiting, failed or acknowledged, exactly one of them,
-        /// and replies of a chat are acknowledged in the order in which they were written.
+        /// Whatever happens: no verdict is lost or doubled, nothing overtakes, no chat holds more than it
+        /// may, and what was tried once keeps its text.
         #[test]
-        fn no_reply_is_lost_or_doubled_or_overtakes(steps in prop::collection::vec(step(), 1..80)) {
+        fn nothing_that_matters_is_lost_or_doubled_or_overtakes(
+            crowded: bool,
+            steps in prop::collection::vec(step(), 1..80),
+        ) {
             in_transaction(|tx| {
+                if crowded {
+                    crowd(tx, CROWDED)?;
+                    // Not due, so that it is only there.
+                    tx.execute("UPDATE outbox SET next_attempt_at = ?1", [i64::MAX])?;
+                }
                 let mut now = 0;
-                // Model: per chat the waiting ids in order.
-                let mut waiting: Vec<Vec<String>> = vec![Vec::new(); 4];
-                let mut known = std::collections::BTreeSet::new();
-                let (mut failed, mut acknowledged) = (0, 0);
-                for step in steps {
+                let mut chats: Vec<Chat> = (0..4).map(|_| Chat::default()).collect();
+                let mut tried = std::collections::BTreeMap::new();
+                for (number, step) in steps.into_iter().enumerate() {
                     match step {
-                        Step::Enqueue { chat, id } => {
-                            // An id names its chat: ids are derived from the message answered.
-                            let id = format!("{chat}-{id}");
-                            // Removed ids are kept away by `inbound`.
-                            if known.insert(id.clone()) {
-                                waiting[usize::from(chat)].push(id.clone());
-                            } else if !waiting[usize::from(chat)].contains(&id) {
-                                continue;
-                            }
-                            enqueue(tx, &reply(&chat.to_string(), &id, now))?;
+                        Step::Enqueue { chat, guidance } => {
+                            let (kind, letter) =
+                                if guidance { (Kind::Guidance, "G") } else { (Kind::Verdict, "V") };
+                            let id = format!("{letter}{number}");
+                            let reply = Reply { kind, text: id.clone(), ..reply(&chat.to_string(), &id, now) };
+                            enqueue(tx, &reply)?;
+                            enqueue(tx, &reply)?;
+                            chats[chat].said.push(id);
                         }
-                        Step::Attempt { delay, acknowledged: answer } => {
+                        Step::Attempt { delay, acknowledged } => {
                             for due in due(tx, now, 2)? {
-                                let chat: usize = due.reply.chat.parse().unwrap();
-                                assert_eq!(waiting[chat].first(), Some(&due.reply.wa_message_id));
-                                record_attempt(tx, due.id, now + delay)?;
-                                if answer {
-                                    assert!(remove(tx, &due.reply.wa_message_id)?);
-                                    waiting[chat].remove(0);
-                                    acknowledged += 1;
+                                let Reply { chat, wa_message_id, text, .. } = &due.reply;
+                                assert!(record_attempt(tx, &due, now + delay)?);
+                                let before = tried.insert(wa_message_id.clone(), text.clone());
+                                assert!(before.is_none_or(|before| before == *text));
+                                if acknowledged {
+                                    assert!(remove(tx, wa_message_id)?);
+                                    chats[chat.parse::<usize>().unwrap()].left.push(text.clone());
                                 }
+                            }
+                        }
+                        Step::TakeBack => {
+                            for due in due(tx, now, 1)? {
+                                assert!(record_attempt(tx, &due, now)?);
+                                take_back_attempt(tx, due.id)?;
+                                tried.insert(due.reply.wa_message_id, due.reply.text);
                             }
                         }
                         Step::GiveUp => {
                             if let Some(due) = due(tx, now, 1)?.pop() {
                                 give_up(tx, due.id, "test", now)?;
-                                waiting[due.reply.chat.parse::<usize>().unwrap()].remove(0);
-                                failed += 1;
+                                chats[due.reply.chat.parse::<usize>().unwrap()].left.push(due.reply.text);
                             }
                         }
                         Step::Wait(seconds) => now += seconds,
                     }
-                    let left: usize = waiting.iter().map(Vec::len).sum();
-                    assert_eq!(count(tx)?, Counts { waiting: u32::try_from(left).unwrap(), failed });
-                    assert_eq!(left + failed as usize + acknowledged, known.len());
+                    for (chat, told) in chats.iter().enumerate() {
+                        let texts: Vec<String> = of_chat(tx, &chat.to_string())?
+                            .into_iter()
+                            .map(|waiting| waiting.text)
+                            .collect();
+                        told.check(&texts);
+                    }
                 }
                 Ok(())
             });

@@ -9,7 +9,7 @@ use crate::ledger::{outbox, sync_queue};
 use crate::net::rung;
 use crate::supabase::sync;
 use crate::trusted_clock;
-use crate::whatsapp::connection::standing::Standing;
+use crate::whatsapp::connection::standing::{Phase, Standing};
 
 /// No honest clock shows an earlier time: the program did not exist.
 pub const EARLIEST_SANE: i64 = trusted_clock::BUILT_AT;
@@ -62,9 +62,13 @@ pub struct Bounds {
 /// What waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Queues {
+    /// Messages that were read from WhatsApp and lie inside whatsapp-rust.
+    pub backlog: u32,
     /// Deliveries that came in and are not processed yet.
     pub inbox: u32,
     pub outbox: outbox::Counts,
+    /// Who waits for a reply, apart from operators; `None` if nobody does.
+    pub replies: Option<Waiting>,
     /// Rows on their way to Supabase; all but `pending` may be some minutes old.
     pub sync: sync_queue::Counts,
     /// When the oldest row that waits was received, in seconds since 1970 UTC.
@@ -93,6 +97,13 @@ impl Refusals {
         let lock = self.lock.ends_at.filter(|_| self.lock.active);
         lock.filter(|ends| *ends > now).or(self.paused_until.filter(|until| *until > now))
     }
+}
+
+/// People who wait for a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub longest: Duration,
+    pub chats: u32,
 }
 
 /// How the disk of the data folder stands.
@@ -150,6 +161,19 @@ impl Facts {
         Some(Duration::from_secs(u64::try_from(self.unix.saturating_sub(received)).unwrap_or(0)))
     }
 
+    /// Who has waited too long for a reply while the line could carry it; a line that is down has its own
+    /// warning.
+    pub fn late_replies(&self) -> Option<Waiting> {
+        let whatsapp = &self.whatsapp;
+        if whatsapp.phase != Phase::Online {
+            return None;
+        }
+        let up = self.now.saturating_duration_since(whatsapp.since);
+        let waiting = self.queues.replies?;
+        let late = Waiting { longest: waiting.longest.min(up), ..waiting };
+        (late.longest > LONGEST_WAIT).then_some(late)
+    }
+
     /// Why the box's clock cannot be right, if so: seconds by which it differs at least.
     pub fn clock_error(&self) -> Option<ClockError> {
         if self.unix < EARLIEST_SANE {
@@ -189,6 +213,9 @@ impl Facts {
 /// so a disk that still fails renews it.
 const FAILURE_LASTS: Duration = Duration::from_secs(3 * 60);
 
+/// Longest time that people wait for a reply before the operator should know.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(2 * 60);
+
 /// Age of a row from which on the shared table is no longer of today's use.
 pub const LONGEST_UNSYNCED: Duration = Duration::from_secs(3600);
 
@@ -205,7 +232,6 @@ pub enum ClockError {
 pub(super) mod tests {
     use super::*;
     use crate::clock;
-    use crate::whatsapp::connection::standing::Phase;
 
     /// 2026-11-23T10:00:00 WIB, a Monday.
     pub const UNIX: i64 = 1_795_402_800;

@@ -127,8 +127,13 @@ pub fn page(facts: &Facts, visible: &[Warning]) -> String {
     }
 
     let queues = &facts.queues;
+    page.one_gauge("backlog_messages", "Messages read and not durable yet.", Some(queues.backlog));
     page.one_gauge("inbox_waiting", "Deliveries not processed yet.", Some(queues.inbox));
     page.one_gauge("outbox_waiting", "Replies on their way.", Some(queues.outbox.waiting));
+    let (chats, longest) =
+        queues.replies.map_or((0, 0), |replies| (replies.chats, replies.longest.as_secs()));
+    page.one_gauge("outbox_chats_waiting", "Chats that wait for a reply.", Some(chats));
+    page.one_gauge("outbox_longest_wait_seconds", "How long the first of them has waited.", Some(longest));
     page.one_gauge("outbox_failed", "Replies given up, kept for 30 days.", Some(queues.outbox.failed));
     let refusals = &facts.refusals;
     page.one_gauge("outbox_parked", "Replies that wait until WhatsApp lets them in.", Some(refusals.parked));

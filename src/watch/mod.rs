@@ -47,7 +47,7 @@ use crate::trusted_clock;
 use crate::whatsapp::connection::standing::Standing;
 use crate::whatsapp::refusal::{self, Reason};
 use alert::{Book, Decision, Kind, Message};
-use facts::{Bounds, Disk, Facts, Failed, Failure, Memory, Queues, Refusals, Storage};
+use facts::{Bounds, Disk, Facts, Failed, Failure, Queues, Refusals, Storage, Waiting};
 use report::Report;
 use warning::{Cause, Condition, Severity, Sightings, Warning};
 
@@ -55,7 +55,7 @@ use warning::{Cause, Condition, Severity, Sightings, Warning};
 /// of it.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How old may be what changes slowly or costs more to find out: disk, memory, restarts.
+/// How old may be what changes slowly or costs more to find out: disk, restarts.
 const SLOW: Duration = Duration::from_secs(60);
 
 /// How old the count of all registrations may be, which reads the whole table, when somebody asks
@@ -79,6 +79,8 @@ pub struct Sources {
     pub dns: Source<Vec<rung::Health>>,
     /// `None`: no Supabase project is configured.
     pub supabase: Option<SyncStatus>,
+    /// Messages inside whatsapp-rust.
+    pub backlog: Source<usize>,
     /// Deliveries that wait in the inbox.
     pub inbox: Source<usize>,
     /// The time by WhatsApp's clock, in seconds since 1970 UTC, if it has told in this process.
@@ -179,7 +181,6 @@ struct Slow {
     at: Instant,
     disk: Option<Disk>,
     room: bool,
-    memory: Option<Memory>,
     restarts: Restarts,
 }
 
@@ -287,9 +288,12 @@ impl Watch {
         let old = |at: Instant, limit| now.saturating_duration_since(at) >= limit;
 
         let mut unreadable = None;
-        let mut queues =
-            Queues { inbox: (sources.inbox)().try_into().unwrap_or(u32::MAX), ..Queues::default() };
         let mut refusals = Refusals::default();
+        let mut queues = Queues {
+            backlog: (sources.backlog)().try_into().unwrap_or(u32::MAX),
+            inbox: (sources.inbox)().try_into().unwrap_or(u32::MAX),
+            ..Queues::default()
+        };
         let mut latest_message = None;
         let count = state.counts.is_none_or(|(at, _)| old(at, count_age));
         let slow = state.slow.as_ref().is_none_or(|slow| old(slow.at, SLOW));
@@ -302,6 +306,10 @@ impl Watch {
             queues.oldest_pending = sync_queue::oldest_pending(conn)?;
             queues.outbox = outbox::count(conn)?;
             refusals = refusals_of(conn, unix)?;
+            queues.replies = outbox::wait(conn)?.map(|wait| {
+                let seconds = trusted_clock::now().saturating_sub(wait.since);
+                Waiting { longest: Duration::from_secs(seconds.try_into().unwrap_or(0)), chats: wait.chats }
+            });
             latest_message = inbound::latest(conn)?;
             if slow {
                 let (disk, room) = disk_space.look();
@@ -309,7 +317,6 @@ impl Watch {
                     at: now,
                     disk,
                     room,
-                    memory: machine::memory(),
                     restarts: process_start::restarts(conn, trusted_clock::now())?,
                 });
             }
@@ -337,7 +344,7 @@ impl Watch {
                 failed: database.last_failure().map(|(at, failure)| failed(at, &failure)),
                 unreadable: unreadable.or_else(|| database.damage().map(|said| said.to_string())),
             },
-            memory: slow.as_ref().and_then(|slow| slow.memory),
+            memory: machine::memory(),
             cpu: machine::cpu(),
             restarts: slow.map(|slow| slow.restarts).unwrap_or_default(),
             start: settings.start,
@@ -460,15 +467,15 @@ fn enqueue(
             let chat = format!("{}@s.whatsapp.net", operator.expose());
             let (prefix, wa_message_id) = message_id(message, &chat);
             outbox::withdraw(tx, &prefix)?;
-            let reply =
-                outbox::Reply { chat, wa_message_id, text: text(message, unix), at: trusted_clock::now() };
-            match outbox::enqueue(tx, &reply) {
-                // Ten thousand replies wait; one that says so would not be read in time either.
-                Err(LedgerError::Full { .. }) => {
-                    log::warn!("watch: no room in the outbox to tell {}", message.cause.code());
-                }
-                result => result?,
-            }
+            let now = trusted_clock::now();
+            let reply = outbox::Reply {
+                kind: outbox::Kind::Alert,
+                chat,
+                wa_message_id,
+                text: text(message, unix),
+                at: now,
+            };
+            outbox::enqueue(tx, &reply, now, |_, newer| newer.to_owned())?;
         }
     }
     Ok(())

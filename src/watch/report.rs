@@ -152,7 +152,7 @@ fn parts(facts: &Facts, conditions: &[Condition], visible: &[Warning]) -> Vec<Pa
     });
     parts.push(part("supabase", &["supabase."], well.to_owned(), wording::supabase(supabase), trouble_since));
     let ok = |name: &str| format!("{name}.ok");
-    parts.push(part("queues", &["sync."], ok("queues"), wording::queues(facts), None));
+    parts.push(part("queues", &["sync.", "outbox."], ok("queues"), wording::queues(facts), None));
     parts.push(part("disk", &["disk.", "ledger."], ok("disk"), wording::disk(facts), None));
     parts.push(part("memory", &["memory."], ok("memory"), wording::memory(facts), None));
     parts.push(part("process", &["process."], ok("process"), wording::process(facts), Some(facts.started)));

@@ -31,6 +31,7 @@ impl Bench {
                 whatsapp: Arc::new(move || source.lock().unwrap().clone()),
                 dns: Arc::new(Vec::new),
                 supabase: None,
+                backlog: Arc::new(|| 0),
                 inbox: Arc::new(|| 0),
                 server_time: Arc::new(|| Some(clock::unix_seconds())),
             },

@@ -143,6 +143,8 @@ causes! {
         below [LineDown, DnsDead, LoggedOut, NotPaired, Replaced, Outdated, Banned, Storm];
     /// Connected, and nobody's message arrives, also not after the connection was made anew.
     Deaf = "whatsapp.deaf", Warning, after Duration::from_secs(15 * 60), calm CALM, alerts true, below [];
+    /// People have waited for their replies for more than two minutes, and the line is up.
+    RepliesLate = "outbox.late", Warning, after Duration::ZERO, calm CALM, alerts true, below [];
     /// WhatsApp has not seen the operator's phone for long, and will unlink the bot.
     PhoneUnseen = "whatsapp.phone_unseen", Warning, after MINUTE, calm CALM, alerts true,
         below [LoggedOut, NotPaired, ClockWrong];
@@ -208,6 +210,7 @@ pub enum Detail {
         total: u64,
     },
     Count(u32),
+    Waiting(facts::Waiting),
     Restarts(Restarts),
     For(Duration),
     Days(i64),
@@ -382,6 +385,9 @@ fn whatsapp(facts: &Facts, found: &mut Vec<Condition>) {
             let since = facts.now.checked_sub(silence - facts.bounds.longest_silence);
             let deaf = Condition::new(Cause::Deaf).detail(Detail::For(silence));
             found.push(Condition { since, ..deaf });
+        }
+        if let Some(late) = facts.late_replies() {
+            found.push(Condition::new(Cause::RepliesLate).detail(Detail::Waiting(late)));
         }
         return;
     }

@@ -38,6 +38,7 @@ pub const fn subject(cause: Cause) -> &'static str {
         Cause::Storm => "Terlalu sering menyambung ke WhatsApp",
         Cause::Offline => "WhatsApp terputus",
         Cause::Deaf => "Tidak ada pesan masuk",
+        Cause::RepliesLate => "Balasan terlambat",
         Cause::PhoneUnseen => "HP operator lama tidak aktif",
         Cause::RepliesRefused => "Balasan ditolak WhatsApp",
         Cause::SupabaseRefused => "Supabase menolak data",
@@ -109,6 +110,12 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
             "sudah {} tidak ada pesan dari siapa pun pada jam buka, walaupun bot terhubung.",
             duration(*silence)
         ),
+        (Cause::RepliesLate, Detail::Waiting(waiting)) => format!(
+            "{} orang menunggu balasan, yang terlama sudah {}. Semua tetap dijawab menurut giliran.",
+            waiting.chats,
+            duration(waiting.longest)
+        ),
+        (Cause::RepliesLate, _) => "semua tetap dijawab menurut giliran.".to_owned(),
         (Cause::PhoneUnseen, Detail::Days(days)) => format!(
             "HP yang tertaut sudah {days} hari tidak terhubung ke WhatsApp. Setelah 14 hari WhatsApp \
              mengeluarkan bot."
@@ -237,6 +244,10 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         (Cause::Restarts, _) => "Periksa daya listrik, lalu kirim log kepada teknisi: journalctl -u bot-kjp",
         (Cause::ClockWrong, _) => {
             "Periksa jam (timedatectl) dan sambungan internet untuk penyetelan otomatis."
+        }
+        (Cause::RepliesLate, _) => {
+            "Tidak perlu apa-apa bila sedang ramai. Bila sering, naikkan outbox.total_per_second sedikit demi \
+             sedikit; terlalu cepat dapat membuat nomor diblokir."
         }
         (Cause::MemoryHigh, _) => "Nyalakan ulang bot dan laporkan kepada teknisi.",
     }
@@ -370,10 +381,19 @@ pub fn queues(facts: &Facts) -> String {
     let queues = &facts.queues;
     let mut text = format!(
         "{} pesan masuk, {} balasan, {} pendaftaran menunggu",
-        queues.inbox, queues.outbox.waiting, queues.sync.pending
+        queues.backlog.max(queues.inbox),
+        queues.outbox.waiting,
+        queues.sync.pending
     );
     if let Some(age) = facts.oldest_unsynced() {
         text.push_str(&format!(" (tertua {})", duration(age)));
+    }
+    if let Some(waiting) = queues.replies.filter(|waiting| waiting.chats > 1) {
+        text.push_str(&format!(
+            "; {} orang menunggu balasan, terlama {}",
+            waiting.chats,
+            duration(waiting.longest)
+        ));
     }
     if queues.outbox.failed > 0 {
         text.push_str(&format!("; {} balasan gagal", queues.outbox.failed));
@@ -471,6 +491,7 @@ mod tests {
             Detail::Action(Action::CheckKey),
             Detail::Bytes { free: 1, total: 2 },
             Detail::Count(6),
+            Detail::Waiting(super::super::facts::Waiting { longest: Duration::from_secs(400), chats: 2000 }),
             Detail::Restarts(Start::ALL.into_iter().map(|cause| (cause, 3)).collect()),
             Detail::For(Duration::from_secs(90)),
             Detail::Days(12),

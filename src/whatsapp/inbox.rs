@@ -3,8 +3,7 @@
 //! whatsapp-rust calls [`Hook::on_messages`] before it acknowledges anything. The hook puts the
 //! messages that concern us into a bounded queue and waits until the desk has made their effects
 //! durable. While the queue is full the hook waits, and so does the chat that it was called for.
-//! The offline queue then stays with WhatsApp, which sends it in bounded batches. Live messages do
-//! not: whatsapp-rust 0.7 goes on reading and queues them per chat, as many as people can type.
+//! whatsapp-rust goes on reading all the same; that is bounded by [`backlog`](super::backlog).
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 pub mod acks;
 pub mod activity;
+pub mod backlog;
 pub mod connection;
 pub mod content;
 pub mod endpoint;

@@ -103,6 +103,7 @@ impl Outbox {
                 outbox.retry_now().await;
             }
             let now = clock::since(start);
+            // Of those that may leave equally soon, the first: its chat has waited longest.
             let next =
                 outbox.due(&busy).await.into_iter().min_by_key(|due| pace.earliest(&due.reply.chat, now));
             let Some(due) = next else {
@@ -132,8 +133,8 @@ impl Outbox {
         }
     }
 
-    /// The oldest reply of each chat that is due and has none on its way; none when enough are on
-    /// their way.
+    /// The oldest reply of each chat that is due and has none on its way, whoever has waited longest first;
+    /// none when enough are on their way.
     async fn due(&self, busy: &Busy) -> Vec<DueReply> {
         let taken = busy.count();
         if taken >= MAX_IN_FLIGHT {
@@ -184,14 +185,12 @@ impl Outbox {
         }
         if let Before::Park(until) = decision {
             log::info!("outbox: reply {} waits: WhatsApp does not let it in now", due.reply.wa_message_id);
-            return self.database.write(|tx| ledger::outbox::park(tx, due.id, until, facts.now)).await;
+            return self.unless_replaced(due, |tx| outbox::park(tx, due.id, until, facts.now)).await;
         }
         let alone = (decision == Before::SendFirst).then(|| self.firsts.try_lock());
         if matches!(alone, Some(None)) && self.is_suspicious(facts.now)? {
-            return self
-                .database
-                .write(|tx| ledger::outbox::put_off(tx, due.id, facts.now + NEXT_FIRST))
-                .await;
+            let until = facts.now + NEXT_FIRST;
+            return self.unless_replaced(due, |tx| outbox::put_off(tx, due.id, until)).await;
         }
         let _alone = alone.flatten();
         self.attempt(&client, due, chat, &person, &facts).await
@@ -214,7 +213,7 @@ impl Outbox {
             Ok::<_, LedgerError>(Facts {
                 now,
                 written_at: due.reply.at,
-                parked_at: ledger::outbox::difficulty(conn, due.id)?.parked_at,
+                parked_at: outbox::difficulty(conn, due.id)?.parked_at,
                 answered,
                 has_token: false,
                 refusal: ledger::reachout::refusal(conn, &due.reply.chat)?,
@@ -255,7 +254,10 @@ impl Outbox {
         // Beside the record, so that both share a commit.
         let session = within(ACK_DEADLINE, client.flush_pending_signal_state());
         let (recorded, session) = zip(recorded, session).await;
-        recorded?;
+        if !recorded? {
+            log::debug!("outbox: a later reply has taken the place of {id}");
+            return Ok(());
+        }
         match session {
             Some(Ok(())) => {}
             Some(Err(error)) => {
@@ -267,7 +269,7 @@ impl Outbox {
                 return Ok(());
             }
         }
-        let unkeyed = self.database.read(|conn| ledger::outbox::difficulty(conn, due.id))?.unkeyed;
+        let unkeyed = self.database.read(|conn| outbox::difficulty(conn, due.id))?.unkeyed;
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
         let mut options = SendOptions::default().with_message_id(id.clone());
         if unkeyed > 0 {
@@ -311,7 +313,7 @@ impl Outbox {
                         "outbox: WhatsApp took reply {id}, but there is no ciphertext for the recipient's phone; \
                          sent again later with a fresh list of devices"
                     );
-                    return self.database.write(|tx| ledger::outbox::count_unkeyed(tx, due.id)).await;
+                    return self.database.write(|tx| outbox::count_unkeyed(tx, due.id)).await;
                 }
                 (After::GiveUp(reason), _) => return self.give_up(due, &reason).await,
                 (After::Later | After::OtherAddress, _) => {
@@ -328,14 +330,14 @@ impl Outbox {
                 log::warn!(
                     "outbox: reply {id} not acknowledged, sent again later; nothing else was heard either"
                 );
-                self.database.write(|tx| ledger::outbox::take_back_attempt(tx, due.id)).await?;
+                self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
             }
             Sent::Failed(error) if client.is_logged_in() => {
                 log::warn!("outbox: reply {id} not sent, tried again later: {error}");
             }
             Sent::Failed(_) | Sent::LineLost => {
                 log::info!("outbox: the line was lost before reply {id} was acknowledged");
-                self.database.write(|tx| ledger::outbox::take_back_attempt(tx, due.id)).await?;
+                self.database.write(|tx| outbox::take_back_attempt(tx, due.id)).await?;
             }
             // Answers are dealt with above.
             Sent::Unanswered | Sent::Answered(_) => {
@@ -345,9 +347,10 @@ impl Outbox {
         Ok(())
     }
 
-    async fn record_attempt(&self, due: &DueReply, attempts: u32) -> Result<(), LedgerError> {
+    /// `false`: a later reply has taken its place.
+    async fn record_attempt(&self, due: &DueReply, attempts: u32) -> Result<bool, LedgerError> {
         let next = trusted_clock::now() + retry_after(attempts);
-        self.database.write(|tx| ledger::outbox::record_attempt(tx, due.id, next)).await
+        self.database.write(|tx| outbox::record_attempt(tx, due, next)).await
     }
 
     /// Sends, and waits for WhatsApp's answer for as long as it makes sense.
@@ -370,9 +373,9 @@ impl Outbox {
         let chat = &due.reply.chat;
         // A power cut in the next moment has it sent again, as the same message.
         self.database.write_lazily(|tx| {
-            ledger::outbox::remove(tx, &due.reply.wa_message_id)?;
+            outbox::remove(tx, &due.reply.wa_message_id)?;
             if ledger::reachout::accepted(tx, chat, facts.now)? || facts.parked_at.is_some() {
-                ledger::outbox::release(tx, chat)?;
+                outbox::release(tx, chat)?;
             }
             Ok(())
         })
@@ -392,7 +395,7 @@ impl Outbox {
         let token_came = !facts.has_token && reachout::token_time(client, person, now).await.is_some();
         let paused = self.database.write(|tx| {
             ledger::reachout::refused(tx, &due.reply.chat, now)?;
-            ledger::outbox::park(tx, due.id, refusal::parked_until(due.reply.at), now)?;
+            outbox::park(tx, due.id, refusal::parked_until(due.reply.at), now)?;
             if token_came {
                 reachout::release(tx, person, now)?;
             }
@@ -439,7 +442,16 @@ impl Outbox {
     async fn give_up(&self, due: &DueReply, reason: &Reason) -> Result<(), LedgerError> {
         log::error!("outbox: reply {} given up: {reason}", due.reply.wa_message_id);
         let (reason, now) = (reason.to_string(), trusted_clock::now());
-        self.database.write(|tx| ledger::outbox::give_up(tx, due.id, &reason, now)).await
+        self.unless_replaced(due, |tx| outbox::give_up(tx, due.id, &reason, now)).await
+    }
+
+    /// Until its first attempt is recorded, a later reply may take its place, and its row's number with it.
+    async fn unless_replaced(
+        &self,
+        due: &DueReply,
+        change: impl Fn(&rusqlite::Connection) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.database.write(|tx| if outbox::stands(tx, due)? { change(tx) } else { Ok(()) }).await
     }
 }
 

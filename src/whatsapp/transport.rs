@@ -3,8 +3,8 @@
 //! One task owns the socket; `send` and `disconnect` only talk to it through channels. So a
 //! caller that is cancelled cannot leave half a frame behind, and a socket that ends takes
 //! everything with it. When whatsapp-rust does not take events, the socket is not read, and
-//! TCP makes WhatsApp wait. (It does take them while messages wait for the desk: see
-//! [`inbox`](super::inbox).)
+//! TCP makes WhatsApp wait. It takes them whatever waits inside of it, so it is given none while that is
+//! too much: see [`backlog`](super::backlog).
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -33,6 +33,7 @@ use wacore::stats::TransportResourceReport;
 use whatsapp_rust::anyhow;
 
 use super::activity::Activity;
+use super::backlog::Backlog;
 use super::endpoint::Endpoint;
 use crate::clock;
 use crate::executor::Executor;
@@ -57,8 +58,9 @@ pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// when it is on its way, and some pongs. tungstenite's default is no limit.
 const WRITE_BACKLOG_BYTES: usize = MAX_MESSAGE_BYTES + WRITE_BUFFER_BYTES + 4 * 1024;
 
-/// Events that wait for whatsapp-rust. When there is no room, the socket is not read.
-pub const EVENT_QUEUE: usize = 16;
+/// Events that wait for whatsapp-rust. When there is no room, the socket is not read. More would slip past
+/// the count of what lies inside.
+pub const EVENT_QUEUE: usize = 1;
 
 /// Sends that wait for the socket. Beyond that, senders wait.
 const SEND_QUEUE: usize = 8;
@@ -127,6 +129,8 @@ pub struct WebSocketFactory {
     pub endpoint: Endpoint,
     /// Told of everything that comes.
     pub activity: Activity,
+    /// Asked before anything is handed over.
+    pub backlog: Backlog,
 }
 
 #[async_trait]
@@ -149,7 +153,9 @@ impl WebSocketFactory {
         let (alive, ended) = async_channel::bounded(1);
         // There is room: the channel is new, and its receiver is still here.
         let _ = events.try_send(TransportEvent::Connected);
-        let connection = Connection { to_send, events, stopped, activity: self.activity.clone() };
+        self.backlog.begin();
+        let (activity, backlog) = (self.activity.clone(), self.backlog.clone());
+        let connection = Connection { to_send, events, stopped, activity, backlog };
         let task = async move {
             connection.run(socket).await;
             drop(alive);
@@ -249,6 +255,7 @@ struct Connection {
     events: Sender<TransportEvent>,
     stopped: Receiver<Infallible>,
     activity: Activity,
+    backlog: Backlog,
 }
 
 impl Connection {
@@ -300,6 +307,7 @@ impl Connection {
             self.activity.stanza(clock::now());
             match message {
                 Ok(Message::Binary(data)) => {
+                    or(self.backlog.room(), self.wait_for_stop()).await;
                     let wanted = self.report(TransportEvent::DataReceived(data)).await;
                     if !wanted && !self.stopped.is_closed() {
                         return DisconnectReason::Unknown;

@@ -4,6 +4,7 @@ mod baileys;
 mod bot;
 mod browser;
 mod clock;
+mod crowd;
 mod demo;
 mod disk;
 mod disorder;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::facts::tests::{UNIX, well};
 use super::super::facts::{Disk, Failed, Memory};
+use super::super::wording;
 use super::*;
 use crate::ledger::process_start::Cause as Start;
 use crate::supabase::verdict::Reason;
@@ -73,6 +74,29 @@ fn a_blip_of_the_connection_is_not_shown() {
     offline(&mut facts, Duration::ZERO, "lost");
     facts.whatsapp.down_since = facts.now.checked_sub(3 * MINUTE);
     assert_eq!(seen(&facts), [Cause::Offline]);
+}
+
+#[test]
+fn replies_are_late_after_two_minutes_of_a_line_that_is_up() {
+    let mut facts = well();
+    let waiting = |seconds| Some(facts::Waiting { longest: Duration::from_secs(seconds), chats: 7 });
+    facts.queues.replies = waiting(120);
+    assert_eq!(seen(&facts), []);
+    facts.queues.replies = waiting(121);
+    assert_eq!(seen(&facts), [Cause::RepliesLate]);
+    let [late] = &conditions(&facts)[..] else { panic!("one") };
+    assert_eq!(
+        wording::sentence(late.cause, &late.detail),
+        "Balasan terlambat: 7 orang menunggu balasan, yang terlama sudah 2 menit. Semua tetap dijawab menurut \
+         giliran."
+    );
+    // After a night without a line, everybody has waited, and nobody yet on this line.
+    facts.queues.replies = waiting(30_000);
+    facts.whatsapp.enter(Phase::Offline, facts.now - 2 * HOUR);
+    facts.whatsapp.enter(Phase::Online, facts.now - MINUTE);
+    assert_eq!(seen(&facts), []);
+    facts.whatsapp.enter(Phase::Offline, facts.now);
+    assert_eq!(seen(&facts), []);
 }
 
 #[test]

@@ -36,6 +36,7 @@ use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
 
 use super::acks::{Ack, Acks};
 use super::activity::Activity;
+use super::backlog::Counted;
 use super::http_client::WebClient;
 use super::inbox::{Hook, PhoneRecoveries};
 use super::reachout::Heard;
@@ -289,6 +290,7 @@ impl Connection {
         let ages = store.database().read(|conn| connection_attempt::ages(conn, now))?;
         self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
         let handover = Handover::default();
+        let backlog = transport.backlog.clone();
         let mut course = Course::new(&settings.backoff, settings.stable);
         let mut way = Way {
             connection: self.clone(),
@@ -320,7 +322,8 @@ impl Connection {
                 .with_transport_factory(handover.clone())
                 .with_http_client(http.clone())
                 .with_runtime(runtime)
-                .with_inbound_durability_hook(hook.clone())
+                .with_inbound_durability_hook(Counted { hook: hook.clone(), backlog: backlog.clone() })
+                .with_event_handler(backlog.clone())
                 .with_event_handler(Ears { connection: self.clone(), client: number })
                 .with_event_handler(PhoneRecoveries { hook: hook.clone(), executor: runtime.0 })
                 .with_cache_config(caches())

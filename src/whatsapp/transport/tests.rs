@@ -26,6 +26,7 @@ async fn server(executor: Executor) -> (TcpListener, WebSocketFactory) {
         tls: tls::client_config(None).unwrap(),
         endpoint: Endpoint::parse(&url).unwrap(),
         activity: Activity::default(),
+        backlog: Backlog::default(),
     };
     (listener, factory)
 }

@@ -8,9 +8,11 @@
 //! The run fails when a bot's database does not hold exactly the people that were sent.
 //!
 //! `testbed bench storm` measures an outage instead: see [`storm`]; `testbed bench box` what the bot
-//! takes of an emulated box: see [`on_box`].
+//! takes of an emulated box: see [`on_box`]; `testbed bench crowd` more people at once than replies can
+//! leave: see [`crowd`].
 
 mod baileys;
+mod crowd;
 mod on_box;
 mod process;
 mod report;
@@ -39,6 +41,7 @@ testbed bench --bot PATH [--registrations N] [--customers N] [--idle SECONDS] [-
               [--only bot-kjp|baileys] [--folder DIR]
 testbed bench storm […]                 measures an outage; see testbed bench storm --help
 testbed bench box […]                   measures bot-kjp on an emulated box; see testbed bench box --help
+testbed bench crowd […]                 more people than replies can leave; see testbed bench crowd --help
 
   --bot PATH          bot-kjp, built with --release --features danger-accept-test-bed
   --registrations N   people to register, one per message (default 1000)
@@ -117,6 +120,9 @@ pub fn run(mut arguments: lexopt::Parser) -> Result<()> {
     }
     if asked_for("box") {
         return on_box::run(arguments);
+    }
+    if asked_for("crowd") {
+        return crowd::run(arguments);
     }
     let Some(arguments) = parse(arguments)? else {
         println!("{HELP}");

@@ -7,7 +7,7 @@ use wacore_binary::Node;
 use super::stanza::Stanza;
 
 /// Stanzas kept for one device. Far above any test's load; the oldest goes first.
-const CAPACITY: usize = 20_000;
+const CAPACITY: usize = 50_000;
 
 /// Stanzas in the order of their arrival.
 #[derive(Default)]
