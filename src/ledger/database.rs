@@ -77,6 +77,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0004-years-of-service.sql"),
     include_str!("schema/0005-session-rows.sql"),
     include_str!("schema/0006-missing-messages.sql"),
+    include_str!("schema/0007-missed-and-refused.sql"),
+    include_str!("schema/0008-people.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.

@@ -10,6 +10,7 @@ pub mod inbox;
 pub mod kept_answers;
 pub mod missing_messages;
 pub mod outbox;
+pub mod owed_answers;
 pub mod pace;
 pub mod runtime;
 pub mod session_store;

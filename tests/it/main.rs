@@ -13,6 +13,7 @@ mod install;
 mod kill;
 mod line;
 mod line_scene;
+mod loss;
 mod machine;
 mod main_job;
 mod missing;

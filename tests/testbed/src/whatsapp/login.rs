@@ -112,6 +112,7 @@ impl World {
         }
         self.write(id, ib(node("offline").attr("count", count).build()));
         self.tell_who_is_typing(at);
+        self.expect_acknowledgement(at, id);
     }
 
     /// The phone's peer message with the app-state key for a new companion.

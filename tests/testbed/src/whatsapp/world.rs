@@ -73,6 +73,8 @@ pub enum Later {
     Deliver { to: DeviceAddress, stanzas: Vec<Node> },
     /// Deliver what was held back to be overtaken, even if nothing overtook it.
     ReleaseHeld { to: DeviceAddress },
+    /// A message may still be owed its acknowledgement.
+    Complain { at: DeviceAddress, socket: SocketId },
     /// A typing state ends.
     TypingEnds { from: DeviceAddress, to: AccountId },
 }
@@ -353,6 +355,7 @@ impl World {
             match self.timers.pop().map(|timer| timer.action) {
                 Some(Later::Deliver { to, stanzas }) => self.deliver_messages(to, stanzas),
                 Some(Later::ReleaseHeld { to }) => self.release_held(to),
+                Some(Later::Complain { at, socket }) => self.complain(at, socket),
                 Some(Later::TypingEnds { from, to }) => self.typing_ended(from, to),
                 None => {}
             }
