@@ -146,7 +146,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         database: database.clone(),
         connection: connection.clone(),
         hook: hook.clone(),
-        bell: missing_bell,
+        bell: missing_bell.clone(),
     };
     executor.spawn(missing.run()).detach();
 
@@ -231,6 +231,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
         http: WebClient { agent, endpoint, answers: Arc::new(store.clone()) },
         store,
         hook,
+        missing_bell,
         settings: connection::Settings {
             device_name: settings.whatsapp.device_name.clone(),
             version: settings.whatsapp.version,

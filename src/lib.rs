@@ -70,12 +70,14 @@
 //!
 //! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
 //! blocking HTTP and heavy key generation borrow a third that exists only while it works
-//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why. Every table is
+//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why;
+//! [`bounds`] lists what a stranger can make grow. Every table is
 //! bounded by age or by number (`tests/growth.rs` lives through years of it), except for registrations
 //! that Supabase does not have: those stay until it does.
 
 pub mod app;
 pub mod bell;
+pub mod bounds;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -13,9 +13,9 @@ use bot_kjp::desk::wording;
 use bot_kjp::ledger::registration::{KEEP_DELIVERED_DAYS, NewRegistration, Sender};
 use bot_kjp::ledger::sync_queue::{self, RowVerdict};
 use bot_kjp::ledger::{
-    self, Database, LedgerError, conversation, inbound, outbox, process_start, reachout, registration,
+    self, Database, LedgerError, conversation, inbound, outbox, person, process_start, reachout, registration,
 };
-use bot_kjp::personal::{CardNumber, Kk, Nik, PhoneNumber};
+use bot_kjp::personal::{CardNumber, Kk, Nik};
 use bot_kjp::registration::{CardType, CardTypeSource, Outcome, Person, Place, Provider, day};
 use bot_kjp::whatsapp::session_store::SessionStore;
 use bytes::Bytes;
@@ -120,10 +120,11 @@ impl Ledgers {
                 .await
         })
         .expect("the session is written");
-        let sender = Sender::phone(&PhoneNumber::new(phone));
+        let sender = Sender::of(Some(&phone), Some(&lid)).expect("somebody");
         self.database
             .write_now::<_, LedgerError>(|tx| {
                 assert!(inbound::remember(tx, &chat, &chat, &id, now())?);
+                person::recognise(tx, &sender, now())?;
                 conversation::save(tx, sender.expose(), "{\"Ready\":{\"place\":\"DHARMAJAYA\"}}", now())?;
                 for index in 0..PEOPLE {
                     register(tx, &chat, &sender, &id, index, family)?;

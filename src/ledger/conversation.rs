@@ -8,6 +8,9 @@ use super::{DAY, LedgerError, PRUNE_ROWS};
 /// rest is for an operator who asks what happened.
 pub const KEEP_SECONDS: i64 = 7 * DAY;
 
+/// Conversations that are kept at most, those that were alive last. Ten times the families of a busy week.
+pub const CAPACITY: u32 = 20_000;
+
 /// Longest state in bytes. The longest that `desk` makes holds one cut message (16 KiB, which JSON
 /// may blow up to six times where every character is a control character).
 pub const MAX_JSON_BYTES: usize = 128 * 1024;
@@ -38,14 +41,27 @@ pub fn save(tx: &Connection, chat: &str, json: &str, at: i64) -> Result<(), Ledg
     Ok(())
 }
 
-/// Forgets up to [`PRUNE_ROWS`] conversations silent for [`KEEP_SECONDS`]; returns how many.
+/// Forgets up to [`PRUNE_ROWS`] conversations silent for [`KEEP_SECONDS`], and as many beyond [`CAPACITY`];
+/// returns how many.
 pub fn prune(tx: &Connection, now: i64) -> Result<usize, LedgerError> {
-    Ok(tx
+    let silent = tx
         .prepare_cached(
             "DELETE FROM conversation WHERE rowid IN
              (SELECT rowid FROM conversation WHERE updated_at < ?1 LIMIT ?2)",
         )?
-        .execute(params![now.saturating_sub(KEEP_SECONDS), PRUNE_ROWS])?)
+        .execute(params![now.saturating_sub(KEEP_SECONDS), PRUNE_ROWS])?;
+    let all: u32 = tx.prepare_cached("SELECT count(*) FROM conversation")?.query_row([], |row| row.get(0))?;
+    let surplus = all.saturating_sub(CAPACITY).min(PRUNE_ROWS);
+    if surplus == 0 {
+        return Ok(silent);
+    }
+    let removed = tx
+        .prepare_cached(
+            "DELETE FROM conversation WHERE rowid IN
+             (SELECT rowid FROM conversation ORDER BY updated_at LIMIT ?1)",
+        )?
+        .execute([surplus])?;
+    Ok(silent + removed)
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0006-missing-messages.sql"),
     include_str!("schema/0007-refused-replies.sql"),
     include_str!("schema/0008-outbox-turns.sql"),
+    include_str!("schema/0009-missed-and-refused.sql"),
+    include_str!("schema/0010-people.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.

@@ -8,6 +8,10 @@ use super::{DAY, LedgerError, PRUNE_ROWS};
 /// older ones cannot come back.
 pub const KEEP_SECONDS: i64 = 35 * DAY;
 
+/// Messages that are remembered at most, the latest. A busy month has a tenth of them; what a flood pushes out
+/// was acknowledged long ago.
+pub const CAPACITY: u32 = 200_000;
+
 /// Remembers a message; `true` if it was not known yet. `at` is the message's own time in seconds
 /// since 1970 UTC.
 ///
@@ -34,14 +38,18 @@ pub fn latest(conn: &Connection) -> Result<Option<i64>, LedgerError> {
     Ok(conn.prepare_cached("SELECT max(at) FROM inbound_message")?.query_row([], |row| row.get(0))?)
 }
 
-/// Forgets up to [`PRUNE_ROWS`] messages older than [`KEEP_SECONDS`]; returns how many.
+/// Forgets up to [`PRUNE_ROWS`] messages older than [`KEEP_SECONDS`], and as many beyond [`CAPACITY`];
+/// returns how many.
 pub fn prune(tx: &Connection, now: i64) -> Result<usize, LedgerError> {
-    Ok(tx
-        .prepare_cached(
-            "DELETE FROM inbound_message WHERE (chat, sender, id) IN
-             (SELECT chat, sender, id FROM inbound_message WHERE at < ?1 ORDER BY at LIMIT ?2)",
-        )?
-        .execute(params![now.saturating_sub(KEEP_SECONDS), PRUNE_ROWS])?)
+    let mut forget = tx.prepare_cached(
+        "DELETE FROM inbound_message WHERE (chat, sender, id) IN
+         (SELECT chat, sender, id FROM inbound_message WHERE at < ?1 ORDER BY at LIMIT ?2)",
+    )?;
+    let aged = forget.execute(params![now.saturating_sub(KEEP_SECONDS), PRUNE_ROWS])?;
+    let count = "SELECT count(*) FROM inbound_message";
+    let all: u32 = tx.prepare_cached(count)?.query_row([], |row| row.get(0))?;
+    let surplus = all.saturating_sub(CAPACITY).min(PRUNE_ROWS);
+    Ok(aged + if surplus > 0 { forget.execute(params![i64::MAX, surplus])? } else { 0 })
 }
 
 #[cfg(test)]

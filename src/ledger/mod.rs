@@ -14,9 +14,11 @@ pub mod known_time;
 pub mod last_good;
 pub mod missing_message;
 pub mod outbox;
+pub mod person;
 pub mod phone_seen;
 pub mod process_start;
 pub mod reachout;
+pub mod refused_message;
 pub mod registration;
 pub mod set_aside;
 pub mod sync_queue;
@@ -50,6 +52,9 @@ pub fn prune(tx: &Connection, now: i64, keep_days: u32) -> Result<usize, LedgerE
     Ok(inbound::prune(tx, now)?
         + conversation::prune(tx, now)?
         + registration::prune(tx, now, keep_days)?
+        + missing_message::prune(tx, now)?
+        + refused_message::prune(tx, now)?
+        + person::prune(tx, now)?
         + outbox::prune(tx, now)?
         + reachout::prune(tx, now)?)
 }

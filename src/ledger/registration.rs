@@ -21,32 +21,57 @@ pub const KEEP_DELIVERED_DAYS: u32 = 35;
 /// Most rows of one sender and day that [`of_day`] returns. Quotas are far lower.
 pub const MAX_OF_DAY: u32 = 1_000;
 
-/// Who sent a message: the canonical phone number if it is known, else WhatsApp's anonymous id as
-/// `<digits>@lid`. The digits of a LID are no phone number and are never read as one.
+/// Who sent a message, by what WhatsApp says of them: a phone number, an anonymous id (LID), or both. What
+/// belongs to them stands under the canonical phone number if it is known, else under `<digits>@lid`
+/// ([`person`](super::person)). The digits of a LID are no phone number and are never read as one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Sender(String);
+pub struct Sender {
+    key: String,
+    phone: Option<String>,
+    lid: Option<String>,
+}
 
 impl Sender {
     pub fn phone(number: &PhoneNumber) -> Self {
-        Self(number.expose().to_owned())
+        let digits = number.expose().to_owned();
+        Self { key: digits.clone(), phone: Some(digits), lid: None }
     }
 
     /// `digits` is the user part of a `…@lid` address.
     pub fn lid(digits: &str) -> Self {
-        Self(format!("{digits}@lid"))
+        Self { key: format!("{digits}@lid"), phone: None, lid: Some(digits.to_owned()) }
+    }
+
+    /// By the digits of both; `None` if nothing is known.
+    pub fn of(phone: Option<&str>, lid: Option<&str>) -> Option<Self> {
+        let lid_digits = lid.map(str::to_owned);
+        match phone {
+            Some(phone) => Some(Self { lid: lid_digits, ..Self::phone(&PhoneNumber::new(phone)) }),
+            None => lid.map(Self::lid),
+        }
+    }
+
+    /// The phone number, if it is known. Never pass it to a log, a metric, an error or an alert.
+    pub fn number(&self) -> Option<&str> {
+        self.phone.as_deref()
+    }
+
+    /// The digits of the LID, if it is known.
+    pub fn lid_digits(&self) -> Option<&str> {
+        self.lid.as_deref()
     }
 
     /// The whole key. Never pass it to a log, a metric, an error or an alert.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.key
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.strip_suffix("@lid") {
+        match self.key.strip_suffix("@lid") {
             Some(digits) => write!(f, "Sender({}@lid)", mask(digits)),
-            None => write!(f, "Sender({})", mask(&self.0)),
+            None => write!(f, "Sender({})", mask(&self.key)),
         }
     }
 }

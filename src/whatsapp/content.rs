@@ -7,23 +7,12 @@ use crate::desk::Content;
 /// Wrappers inside wrappers that are opened (`registration/RULES.md` 8.5); what is deeper counts as no content.
 const MAX_WRAPPERS: usize = 6;
 
-/// Stands for a message that was lost, where whatsapp-rust expects its copy. Nobody can type it on a phone.
-const LOST: &str = "\u{0}bot-kjp: lost\u{0}";
-
-/// The stand-in for a message that was decrypted and is nowhere to be found.
-pub(super) fn lost() -> wa::Message {
-    wa::Message { conversation: Some(LOST.into()), ..wa::Message::default() }
-}
-
 /// The content that the desk understands.
 ///
 /// Text is, in this order: the chosen row of a list, the chosen button, plain text, extended text
 /// or the caption of a picture, video or document. An edited message says its new text.
 pub fn of(message: &wa::Message) -> Content {
     let Some(message) = unwrap(message) else { return Content::Other };
-    if message.conversation.as_deref() == Some(LOST) {
-        return Content::Lost;
-    }
     if let Some(text) = text(message) {
         return Content::Text(text.into());
     }

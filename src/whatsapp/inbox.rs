@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_channel::Receiver;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
-use wacore_binary::{Jid, Server};
+use wacore_binary::{Jid, JidExt as _, Server};
 use whatsapp_rust::types::durability_hook::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
@@ -19,9 +19,9 @@ use super::session_store::SessionStore;
 use crate::clock;
 use crate::desk::{self, Content};
 use crate::executor::Executor;
-use crate::ledger::LedgerError;
 use crate::ledger::missing_message::Missing;
 use crate::ledger::registration::Sender;
+use crate::ledger::{Database, LedgerError};
 use crate::personal::PhoneNumber;
 use crate::registration::text;
 
@@ -89,8 +89,12 @@ impl InboundDurabilityHook for Hook {
 }
 
 impl Hook {
+    pub(super) fn database(&self) -> &Database {
+        self.store.database()
+    }
+
     /// Returns when the effects of the messages are durable.
-    async fn take(&self, messages: Vec<Incoming>) -> anyhow::Result<()> {
+    pub(crate) async fn take(&self, messages: Vec<Incoming>) -> anyhow::Result<()> {
         if messages.is_empty() {
             return Ok(());
         }
@@ -123,19 +127,23 @@ impl Hook {
         .await
     }
 
-    /// `None` for what is nobody's registration: own messages, groups, status, broadcasts and
-    /// newsletters. Messages without content, such as reactions, are handed on: one of them may be missed.
+    /// `None` for what is nobody's registration: own messages, groups, status, broadcasts, newsletters, and
+    /// what WhatsApp itself sends. Messages without content, such as reactions, are handed on: one of them may be missed.
     fn incoming(&self, message: &InboundMessage) -> Option<Incoming> {
         let source = &message.info.source;
         if source.is_from_me || source.is_group || !is_person(&source.chat) {
             return None;
         }
-        let content = content::of(&message.message);
+        let id = message.info.id.as_str();
+        let content = match self.store.is_lost(&source.chat.to_string(), &source.sender.to_string(), id) {
+            true => Content::Lost,
+            false => content::of(&message.message),
+        };
         Some(Incoming {
             chat: source.chat.to_non_ad_string(),
             from: source.sender.to_non_ad_string(),
             sender: self.sender(&source.sender, source.sender_alt.as_ref()),
-            message_id: message.info.id.to_string(),
+            message_id: id.to_owned(),
             push_name: push_name(&message.info.push_name),
             asked_of: (content == Content::Lost).then_some(source.sender.device),
             message: desk::Message { at: message.info.timestamp.timestamp(), content },
@@ -144,18 +152,23 @@ impl Hook {
 
     /// A LID hides the phone number; it is known from the message itself or from earlier ones.
     fn sender(&self, sender: &Jid, alternate: Option<&Jid>) -> Sender {
-        let phone = [Some(sender), alternate].into_iter().flatten().find(|jid| jid.server == Server::Pn);
-        if let Some(phone) = phone {
-            return Sender::phone(&PhoneNumber::new(phone.user.as_str()));
-        }
-        match self.store.phone_of_lid(&sender.user) {
-            Ok(Some(phone)) => Sender::phone(&phone),
-            Ok(None) => Sender::lid(&sender.user),
-            Err(error) => {
+        let user = |server| {
+            [Some(sender), alternate]
+                .into_iter()
+                .flatten()
+                .find(|jid| jid.server == server)
+                .map(|jid| &*jid.user)
+        };
+        let (phone, lid) = (user(Server::Pn), user(Server::Lid));
+        let known = match (phone, lid) {
+            (None, Some(lid)) => self.store.phone_of_lid(lid).unwrap_or_else(|error| {
                 log::warn!("inbox: the phone number of a LID could not be read: {error}");
-                Sender::lid(&sender.user)
-            }
-        }
+                None
+            }),
+            _ => None,
+        };
+        let phone = phone.or_else(|| known.as_ref().map(PhoneNumber::expose));
+        Sender::of(phone, lid).unwrap_or_else(|| Sender::lid(&sender.user))
     }
 }
 
@@ -205,9 +218,18 @@ fn push_name(name: &str) -> Option<String> {
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// A chat with one person, by phone number or LID.
-fn is_person(chat: &Jid) -> bool {
-    matches!(chat.server, Server::Pn | Server::Lid) && !chat.user.is_empty()
+/// WhatsApp's own senders among the phone numbers: its announcements, and its account for businesses.
+const WHATSAPP_ITSELF: [&str; 2] = ["0", "16505361212"];
+
+/// A chat with one person, by phone number or LID. Neither WhatsApp itself nor its bots are people: nobody
+/// reads there what is answered.
+pub(super) fn is_person(chat: &Jid) -> bool {
+    let is_number = !chat.user.is_empty() && chat.user.bytes().all(|byte| byte.is_ascii_digit());
+    match chat.server {
+        Server::Pn => is_number && !WHATSAPP_ITSELF.contains(&&*chat.user) && !chat.to_non_ad().is_bot(),
+        Server::Lid => !chat.user.is_empty() && chat.user != "0",
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -292,5 +314,68 @@ mod tests {
         assert_ne!(unknown.sender, known.sender);
         let keys: HashSet<_> = [unknown, known].map(|m| (m.chat, m.from, m.message_id)).into();
         assert_eq!(keys.len(), 1);
+    }
+
+    fn from(jid: &str) -> Option<Incoming> {
+        let (hook, _deliveries) =
+            inbox(4, SessionStore::new(Database::in_memory().unwrap()), Activity::default());
+        hook.incoming(&message("M", jid, false))
+    }
+
+    #[test]
+    fn what_says_the_words_of_a_lost_message_is_a_text_like_any_other() {
+        let (hook, _deliveries) = inbox(
+            4,
+            SessionStore::new(Database::in_memory().unwrap()).missing_what_is_lost(),
+            Activity::default(),
+        );
+        for text in ["\u{0}bot-kjp: lost\u{0}", ""] {
+            let mut forged = message("M", ANI, false);
+            forged.message =
+                Arc::new(wa::Message { conversation: Some(text.into()), ..wa::Message::default() });
+            let incoming = hook.incoming(&forged).unwrap();
+            assert_ne!(incoming.message.content, Content::Lost);
+            assert_eq!(incoming.asked_of, None);
+        }
+    }
+
+    #[test]
+    fn neither_whatsapp_itself_nor_bots_nor_broadcasts_are_answered() {
+        for nobody in [
+            "0@s.whatsapp.net",
+            "0@lid",
+            "16505361212@s.whatsapp.net",
+            "13135550002@s.whatsapp.net",
+            "server@s.whatsapp.net",
+            "status@broadcast",
+            "1700000000@broadcast",
+            "120363000000000001@newsletter",
+            "120363000000000001@g.us",
+            "867051314767696@bot",
+        ] {
+            assert!(from(nobody).is_none(), "{nobody}");
+        }
+        for somebody in [ANI, "100000000000001@lid", "10@s.whatsapp.net"] {
+            assert!(from(somebody).is_some(), "{somebody}");
+        }
+        // A broadcast list of a customer's: the sender is a person, the chat is not.
+        let (hook, _deliveries) =
+            inbox(4, SessionStore::new(Database::in_memory().unwrap()), Activity::default());
+        let mut listed = message("M", ANI, false);
+        Arc::make_mut(&mut listed.info).source.chat = "1700000000@broadcast".parse().unwrap();
+        assert!(hook.incoming(&listed).is_none());
+    }
+
+    #[test]
+    fn both_addresses_of_a_sender_are_known_whichever_one_writes() {
+        let (hook, _deliveries) =
+            inbox(4, SessionStore::new(Database::in_memory().unwrap()), Activity::default());
+        let both = Sender::of(Some("6280000000001"), Some("100000000000001"));
+        let lid = "100000000000001@lid";
+        for (sender, alternate) in [(ANI, lid), (lid, ANI)] {
+            let mut told = message("M", sender, false);
+            Arc::make_mut(&mut told.info).source.sender_alt = Some(alternate.parse().unwrap());
+            assert_eq!(hook.incoming(&told).map(|incoming| incoming.sender), both);
+        }
     }
 }

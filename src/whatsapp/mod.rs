@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod kept_answers;
 pub mod missing_messages;
 pub mod outbox;
+pub mod owed_answers;
 pub mod pace;
 pub mod reachout;
 pub mod refusal;

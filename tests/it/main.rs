@@ -16,6 +16,7 @@ mod kill;
 mod library;
 mod line;
 mod line_scene;
+mod loss;
 mod machine;
 mod main_job;
 mod missing;

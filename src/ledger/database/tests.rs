@@ -278,3 +278,44 @@ fn a_missing_folder_is_named() {
     let file = folder.path().join("gone/bot-kjp.db");
     assert!(matches!(Database::open(&file), Err(OpenError::FolderMissing(f)) if f.ends_with("gone")));
 }
+
+#[test]
+fn people_of_an_earlier_version_follow_the_numbers_that_were_learned_since() {
+    let file = Path::new(":memory:");
+    let mut connection = Connection::open_in_memory().unwrap();
+    let people = MIGRATIONS.iter().position(|sql| sql.contains("CREATE TABLE person")).unwrap();
+    migrate(&mut connection, file, &MIGRATIONS[..people]).unwrap();
+    let registration = |sender: &str, name: &str, n: u32| {
+        format!(
+            "INSERT INTO registration (row_key, day, received_at, sender, message_id, message_index, nama,
+               name_canonical, no_kjp, no_ktp, no_kk, lokasi)
+             VALUES (randomblob(16), '2026-11-23', 50, '{sender}', 'M', 0, 'x', '{name}', '{n}', '{n}', '1', 'x');"
+        )
+    };
+    let rows: String =
+        [("62811", "ani", 1), ("101@lid", "ani", 2), ("101@lid", "budi", 3), ("102@lid", "cici", 4)]
+            .map(|(sender, name, n)| registration(sender, name, n))
+            .concat();
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO wa_lid_mapping (lid, phone_number, created_at, updated_at, learning_source) VALUES
+               ('101', '62811', 1, 1, 'usync'), ('103', '62813', 1, 1, 'usync'), ('104', '62814', 1, 1, 'usync');
+             INSERT INTO conversation (chat, updated_at, json) VALUES
+               ('62811', 10, 'older'), ('101@lid', 20, 'newer'), ('102@lid', 5, 'hidden'),
+               ('62813', 20, 'newer'), ('103@lid', 10, 'older');
+             {rows}"
+        ))
+        .unwrap();
+    migrate(&mut connection, file, MIGRATIONS).unwrap();
+    let list = |sql: &str| -> Vec<String> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let conversations = list("SELECT chat || ' ' || json FROM conversation ORDER BY chat");
+    assert_eq!(conversations, ["102@lid hidden", "62811 newer", "62813 newer"]);
+    let senders = list("SELECT sender || ' ' || no_kjp FROM registration ORDER BY id");
+    assert_eq!(senders, ["62811 1", "62811 2", "62811 3", "102@lid 4"]);
+    let people = list("SELECT ifnull(phone, '-') || ' ' || ifnull(lid, '-') FROM person ORDER BY phone");
+    assert_eq!(people, ["- 102", "62811 101", "62813 103"]);
+}

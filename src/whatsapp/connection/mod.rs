@@ -40,6 +40,8 @@ use super::backlog::Counted;
 use super::http_client::WebClient;
 use super::inbox::{Hook, PhoneRecoveries};
 use super::reachout::Heard;
+use super::missing_messages::Unreadable;
+use super::owed_answers::OwedAnswers;
 use super::runtime::SmolRuntime;
 use super::session_store::{SessionError, SessionStore};
 use super::transport::{WebSocketFactory, WebSocketTransport};
@@ -121,6 +123,8 @@ pub struct Parts {
     pub transport: WebSocketFactory,
     pub http: WebClient,
     pub hook: Hook,
+    /// Rung when a message could not be read.
+    pub missing_bell: Bell,
     pub settings: Settings,
 }
 
@@ -285,12 +289,13 @@ impl Connection {
     /// Keeps WhatsApp connected until [`stop`](Self::stop). Fails only if the session in the ledger
     /// cannot be read or put aside.
     pub async fn run(&self, parts: Parts) -> Result<(), ConnectionError> {
-        let Parts { runtime, mut store, transport, http, hook, settings } = parts;
+        let Parts { runtime, mut store, transport, http, hook, missing_bell, settings } = parts;
         let now = trusted_clock::now();
         let ages = store.database().read(|conn| connection_attempt::ages(conn, now))?;
         self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
         let handover = Handover::default();
         let backlog = transport.backlog.clone();
+        let unreadable = Unreadable { hook: hook.clone(), bell: missing_bell };
         let mut course = Course::new(&settings.backoff, settings.stable);
         let mut way = Way {
             connection: self.clone(),
@@ -326,6 +331,8 @@ impl Connection {
                 .with_event_handler(backlog.clone())
                 .with_event_handler(Ears { connection: self.clone(), client: number })
                 .with_event_handler(PhoneRecoveries { hook: hook.clone(), executor: runtime.0 })
+                .with_event_handler(unreadable.clone())
+                .with_event_handler(OwedAnswers::new(self.clone(), runtime.0, unreadable.clone()))
                 .with_cache_config(caches())
                 .with_wanted_pre_key_count(settings.pre_keys)
                 .with_device_props(

@@ -18,6 +18,7 @@
 mod app_sync;
 mod device;
 mod kept;
+mod lost;
 mod msg_secret;
 mod owed;
 mod protocol;
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use wacore::store::error::{Result as StoreResult, StoreError};
 
+use lost::LostMessages;
 use owed::OwedMessages;
 
 use crate::ledger::database::MayPass;
@@ -43,9 +45,19 @@ use crate::personal::PhoneNumber;
 /// was noticed only after further attempts to pair.
 const RETIRED_DEVICES: i64 = 3;
 
+/// Signed pre-keys that are kept after others took their place, the newest. whatsapp-rust makes a new one each
+/// week in which it logs in: half a year, as long as anything of a phone that is silent.
+const RETIRED_SIGNED_PREKEYS: u32 = 26;
+
 /// Base keys older than this many seconds are forgotten. A key is saved at a message's second
 /// retry and asked for at its third; a phone that stays silent for a week starts over.
 const BASE_KEY_SECONDS: i64 = 7 * DAY;
+
+/// Base keys that are kept, the newest: each is one of a message that failed twice.
+const BASE_KEYS: i64 = 4096;
+
+/// Privacy tokens that are kept, those used last. Anybody may send one.
+const TC_TOKENS: i64 = 20_000;
 
 /// Privacy tokens are forgotten this many seconds after their last use. The longest window known
 /// to be set by the server is 182 days.
@@ -64,6 +76,13 @@ const MSG_SECRETS: i64 = 10_000;
 /// What belongs to a person or a sender in a group is forgotten when it was not written for so many days.
 /// Half a year: families come back within weeks, and some only for the next distribution.
 const UNUSED_DAYS: i64 = 180;
+
+/// People and group senders of whom something is kept, those who wrote last: some KiB of each. Far more than the
+/// bot's families; a phone that was forgotten costs one retry.
+const USERS: i64 = 20_000;
+
+/// LID mappings that are kept, those learned last; whatsapp-rust has all of them in memory, some 100 bytes each.
+const LID_MAPPINGS: i64 = 50_000;
 
 /// Most people and group senders that are forgotten in one round, and most LID mappings.
 const FORGET_AT_ONCE: u32 = 50;
@@ -152,6 +171,7 @@ pub struct SessionStore {
     /// How often it has been by now. Changed only inside a write, so under the database's lock.
     current_epoch: Arc<AtomicU64>,
     owed: OwedMessages,
+    lost: LostMessages,
     /// Whether a message whose key is used up and that is nowhere counts as lost; else as worked off.
     misses_lost: bool,
     clock: fn() -> i64,
@@ -170,6 +190,7 @@ impl SessionStore {
             epoch: 0,
             current_epoch: Arc::default(),
             owed: OwedMessages::default(),
+            lost: LostMessages::default(),
             misses_lost: false,
             clock,
         }
@@ -180,11 +201,17 @@ impl SessionStore {
     /// whatsapp-rust writes all Signal sessions that changed whenever anybody needs one of them, and a
     /// message that it has decrypted only a moment later. A power cut between the two leaves a used key and
     /// no message; delivered again, it would be taken for one that was worked off, and be acknowledged.
-    /// This store then gives a stand-in, so that the message is asked for once more (see
+    /// This store then gives a stand-in and [knows it](Self::is_lost), so that the message is asked for once more (see
     /// [`missing_messages`](crate::whatsapp::missing_messages)). Of what nobody registers with (a reaction,
     /// say) the ledger knows nothing, so that may be asked for in vain, if WhatsApp delivers it twice.
     pub fn missing_what_is_lost(self) -> Self {
         Self { misses_lost: true, ..self }
+    }
+
+    /// Whether this message, by the addresses that whatsapp-rust names it with, is the stand-in for one that
+    /// was decrypted and is nowhere.
+    pub fn is_lost(&self, chat: &str, sender: &str, id: &str) -> bool {
+        self.lost.contains(chat, sender, id)
     }
 
     /// Whether a phone has linked this device. `false` also if there is no device yet.
@@ -231,6 +258,7 @@ impl SessionStore {
         }
         outcome.map(|()| {
             self.owed.clear();
+            self.lost.clear();
             next
         })
     }
@@ -300,6 +328,17 @@ impl SessionStore {
                      (SELECT chat, sender, msg_id FROM wa_msg_secret
                       ORDER BY expires_at = 0 DESC, expires_at DESC, message_ts DESC LIMIT -1 OFFSET ?1)",
                     [MSG_SECRETS],
+                )? + execute(
+                    tx,
+                    "DELETE FROM wa_base_key WHERE (address, message_id) IN
+                     (SELECT address, message_id FROM wa_base_key ORDER BY saved_at DESC LIMIT -1 OFFSET ?1)",
+                    [BASE_KEYS],
+                )? + execute(
+                    tx,
+                    "DELETE FROM wa_tc_token WHERE jid IN
+                     (SELECT jid FROM wa_tc_token
+                      ORDER BY max(token_timestamp, ifnull(sender_timestamp, 0)) DESC LIMIT -1 OFFSET ?1)",
+                    [TC_TOKENS],
                 )?;
                 Ok(expired + surplus + unused::forget(tx, now)?)
             })

@@ -7,10 +7,10 @@ use wacore::store::traits::{
     DeviceListRecord, LidPnMappingEntry, PendingInboundKey, PendingInboundRow, ProtocolStore, TcTokenEntry,
 };
 
+use super::lost;
 use super::unused::{Owner, used};
 use super::{SessionError, SessionStore, count, execute, find, from_json, list, to_json};
-use crate::ledger::inbound;
-use crate::whatsapp::content;
+use crate::ledger::{LedgerError, inbound, person, refused_message};
 
 /// Where a device list lies, for errors.
 const DEVICE_LIST_COLUMN: &str = "wa_device_list.record";
@@ -232,9 +232,15 @@ impl ProtocolStore for SessionStore {
             log::warn!(
                 "session: message {id} was decrypted and is lost; the phone that sent it is asked for it"
             );
-            let mut stand_in = Vec::new();
-            waproto::codec::message_encode_into(&content::lost(), &mut stand_in);
-            return Ok(Some(stand_in));
+            if !self.lost.add(chat, sender, id) {
+                return Err(SessionError::from(LedgerError::Full {
+                    table: "list of lost messages",
+                    limit: lost::MOST,
+                })
+                .into());
+            }
+            // A message without content.
+            return Ok(Some(Vec::new()));
         }
         Ok(found)
     }
@@ -250,7 +256,9 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> StoreResult<()> {
-        self.owed.owe(rows, self.now());
+        let owed: Vec<PendingInboundRow<'_>> =
+            rows.iter().filter(|row| !self.lost.is_stand_in(row)).copied().collect();
+        self.owed.owe(&owed, self.now());
         // Every write of the session writes what is owed, so this one has nothing else to do. It is not
         // flushed: the commit of the message's effects, which its acknowledgement waits for, takes it
         // along. An error would lose the messages: they are decrypted, so their keys are used up.
@@ -267,6 +275,7 @@ impl ProtocolStore for SessionStore {
         // What the hook has committed may be replayed without harm, so this need not be flushed.
         for key in keys {
             self.owed.forget(key.chat, key.sender, key.id);
+            self.lost.forget(key.chat, key.sender, key.id);
         }
         self.write_lazily(|tx| {
             for key in keys {
@@ -282,7 +291,7 @@ impl SessionStore {
         // The ledger knows chats without devices.
         let (user, server) = chat.split_once('@').unwrap_or((chat, ""));
         let person = format!("{}@{server}", user.split(':').next().unwrap_or(user));
-        self.read(|c| Ok(inbound::knows(c, &person, id)?))
+        self.read(|c| Ok(inbound::knows(c, &person, id)? || refused_message::knows(c, &person, id)?))
     }
 }
 
@@ -291,7 +300,9 @@ fn put_lid_mapping(tx: &Connection, entry: &LidPnMappingEntry) -> Result<(), Ses
     let sql = "INSERT OR REPLACE INTO wa_lid_mapping
          (lid, phone_number, created_at, updated_at, learning_source) VALUES (?1, ?2, ?3, ?4, ?5)";
     let LidPnMappingEntry { lid, phone_number, created_at, updated_at, learning_source } = entry;
-    execute(tx, sql, (lid, phone_number, created_at, updated_at, learning_source)).map(drop)
+    execute(tx, sql, (lid, phone_number, created_at, updated_at, learning_source))?;
+    // Whoever wrote before their number was known has what they wrote under their LID.
+    Ok(person::are_one(tx, phone_number, lid)?)
 }
 
 fn lid_mapping(row: &Row<'_>) -> rusqlite::Result<LidPnMappingEntry> {

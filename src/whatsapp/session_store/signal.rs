@@ -9,7 +9,7 @@ use wacore::store::error::Result as StoreResult;
 use wacore::store::traits::SignalStore;
 
 use super::unused::{Owner, used};
-use super::{SessionError, SessionStore, execute, find, list};
+use super::{RETIRED_SIGNED_PREKEYS, SessionError, SessionStore, device, execute, find, list};
 
 const PUT_IDENTITY: &str = "INSERT INTO wa_identity (address, public_key) VALUES (?1, ?2)
      ON CONFLICT DO UPDATE SET public_key = excluded.public_key";
@@ -152,8 +152,18 @@ impl SignalStore for SessionStore {
         self.read(|c| list(c, sql, [], |row| Ok((row.get(0)?, row.get(1)?))))
     }
 
+    /// Keeps keys that were in force ([`RETIRED_SIGNED_PREKEYS`]): whatsapp-rust prunes all but the last two,
+    /// that is after three weeks, and a phone that has no answer yet goes on using the key that it began
+    /// with. A candidate that the server refused has an id above the current one and goes.
     async fn remove_signed_prekey(&self, id: u32) -> StoreResult<()> {
-        self.write(|tx| execute(tx, "DELETE FROM wa_signed_prekey WHERE id = ?1", [id]).map(drop)).await
+        self.write(|tx| {
+            let current = device::load(tx)?.map_or(0, |device| device.signed_pre_key_id);
+            if (current.saturating_sub(RETIRED_SIGNED_PREKEYS).max(1)..current).contains(&id) {
+                return Ok(());
+            }
+            execute(tx, "DELETE FROM wa_signed_prekey WHERE id = ?1", [id]).map(drop)
+        })
+        .await
     }
 
     async fn put_sender_key(&self, address: &str, record: &[u8]) -> StoreResult<()> {

@@ -505,12 +505,95 @@ fn a_message_that_was_lost_after_its_decryption_is_missed_and_no_other() {
         let copy = |chat: &'static str, id: &'static str| store.get_pending_inbound(chat, chat, id);
         assert_eq!(copy(ANI, "DONE").await.unwrap(), None);
         assert_eq!(copy("6280000000001:7@s.whatsapp.net", "DONE").await.unwrap(), None);
-        let stand_in = copy(ANI, "LOST").await.unwrap().expect("a stand-in");
-        let message = waproto::codec::message_decode(&stand_in).unwrap();
-        assert_eq!(crate::whatsapp::content::of(&message), crate::desk::Content::Lost);
+        assert!(!store.is_lost(ANI, ANI, "LOST"));
+        assert_eq!(copy(ANI, "LOST").await.unwrap().as_deref(), Some(&b""[..]), "a stand-in");
+        assert!(store.is_lost(ANI, ANI, "LOST") && !store.is_lost(ANI, ANI, "DONE"));
+
+        // The stand-in is never written down, so that another process finds the message lost as well.
+        let row = PendingInboundRow { chat: ANI, sender: ANI, id: "LOST", message: b"" };
+        store.store_pending_inbound_batch(&[row]).await.unwrap();
+        assert_eq!(rows(&store, "wa_pending_inbound"), 0);
+        store.delete_pending_inbound(ANI, ANI, "LOST").await.unwrap();
+        assert!(!store.is_lost(ANI, ANI, "LOST"), "it is missed by then");
+
+        // An empty message that came is no stand-in.
+        let row = PendingInboundRow { chat: ANI, sender: ANI, id: "EMPTY", message: b"" };
+        store.store_pending_inbound_batch(&[row]).await.unwrap();
+        assert!(!store.is_lost(ANI, ANI, "EMPTY"));
+        assert_eq!(copy(ANI, "EMPTY").await.unwrap().as_deref(), Some(&b""[..]));
 
         let row = PendingInboundRow { chat: ANI, sender: ANI, id: "WAITS", message: b"copy" };
         store.store_pending_inbound_batch(&[row]).await.unwrap();
         assert_eq!(copy(ANI, "WAITS").await.unwrap().as_deref(), Some(&b"copy"[..]));
+    });
+}
+
+#[test]
+fn signed_prekeys_that_were_in_force_stay_for_half_a_year_and_refused_candidates_go() {
+    const CURRENT: u32 = 40;
+    let store = in_memory();
+    let device = Device { signed_pre_key_id: CURRENT, ..paired_device() };
+    smol::block_on(async {
+        store.save(&device).await.unwrap();
+        for id in 1..=CURRENT + 1 {
+            store.store_signed_prekey(id, b"key").await.unwrap();
+        }
+        // As whatsapp-rust does at a rotation: the candidate that took over, and all but the last two; or the
+        // candidate that the server refused.
+        for id in (1..=CURRENT - 3).chain([CURRENT, CURRENT + 1]) {
+            store.remove_signed_prekey(id).await.unwrap();
+        }
+        let kept: Vec<u32> =
+            store.load_all_signed_prekeys().await.unwrap().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(kept, (CURRENT - RETIRED_SIGNED_PREKEYS..CURRENT).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn what_strangers_make_of_a_session_has_a_bound() {
+    let store = in_memory();
+    let fill = |table: &str, columns: &str, most: i64| {
+        sql(
+            &store,
+            &format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+                 INSERT INTO {table} SELECT {columns} FROM n",
+                most + 3
+            ),
+        );
+    };
+    let day = now().div_euclid(DAY);
+    fill("wa_use (kind, name, day)", &format!("'user', '62' || i, {day} - (i = 1)"), USERS);
+    fill("wa_session (address, record)", "'62' || i || ':0@s.whatsapp.net', x'00'", USERS);
+    fill(
+        "wa_lid_mapping (lid, phone_number, created_at, updated_at, learning_source)",
+        &format!("'1' || i, '62' || i, {0}, {0}, 'usync'", now()),
+        LID_MAPPINGS,
+    );
+    fill(
+        "wa_base_key (address, message_id, base_key, saved_at)",
+        &format!("'a', i, x'00', {} + i", now()),
+        BASE_KEYS,
+    );
+    fill(
+        "wa_tc_token (jid, token, token_timestamp, sender_timestamp)",
+        &format!("'1' || i || '@lid', x'00', {} + i, NULL", now()),
+        TC_TOKENS,
+    );
+    while smol::block_on(store.prune(now())).unwrap() > 0 {}
+    for (table, most) in [
+        ("wa_use", USERS),
+        ("wa_session", USERS),
+        ("wa_lid_mapping", LID_MAPPINGS),
+        ("wa_base_key", BASE_KEYS),
+        ("wa_tc_token", TC_TOKENS),
+    ] {
+        assert_eq!(rows(&store, table), most, "{table}");
+    }
+    smol::block_on(async {
+        // Whoever wrote longest ago was forgotten, and somebody new has room.
+        assert!(!store.has_session("621:0@s.whatsapp.net").await.unwrap());
+        store.put_session(ADDRESS, b"session").await.unwrap();
+        assert!(store.has_session(ADDRESS).await.unwrap());
     });
 }

@@ -3,7 +3,9 @@
 
 use rusqlite::{Connection, params_from_iter};
 
-use super::{DAY, FORGET_AT_ONCE, GROUP_DEVICES, GROUPS, SessionError, UNUSED_DAYS, execute, list};
+use super::{
+    DAY, FORGET_AT_ONCE, GROUP_DEVICES, GROUPS, LID_MAPPINGS, SessionError, UNUSED_DAYS, USERS, execute, list,
+};
 
 /// Whose rows they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +28,21 @@ pub(super) fn used(tx: &Connection, owner: Owner<'_>, now: i64) -> Result<(), Se
     execute(tx, sql, (kind, name, now.div_euclid(DAY))).map(drop)
 }
 
-/// Forgets up to [`FORGET_AT_ONCE`] people and group senders whom nobody has used for [`UNUSED_DAYS`], as
-/// many LID mappings that belong to nobody, and what is too much of groups; returns how many rows.
+/// Forgets up to [`FORGET_AT_ONCE`] people and group senders whom nobody has used for [`UNUSED_DAYS`] or who are
+/// beyond [`USERS`], as many LID mappings that belong to nobody or are beyond [`LID_MAPPINGS`], and what is too
+/// much of groups; returns how many rows.
 pub(super) fn forget(tx: &Connection, now: i64) -> Result<usize, SessionError> {
     let oldest = now.div_euclid(DAY) - UNUSED_DAYS;
+    let count = |sql: &str| -> Result<i64, SessionError> {
+        Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    };
+    let surplus = (count("SELECT count(*) FROM wa_use")? - USERS).clamp(0, i64::from(FORGET_AT_ONCE));
     let unused: Vec<(String, String)> = list(
         tx,
-        "SELECT kind, name FROM wa_use WHERE day < ?1 ORDER BY day LIMIT ?2",
-        (oldest, FORGET_AT_ONCE),
+        "SELECT kind, name FROM (SELECT kind, name, day FROM wa_use ORDER BY day LIMIT ?2)
+         WHERE day < ?1
+         UNION SELECT kind, name FROM (SELECT kind, name FROM wa_use ORDER BY day LIMIT ?3)",
+        (oldest, FORGET_AT_ONCE, surplus),
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     let mut rows = 0;
@@ -62,6 +71,12 @@ pub(super) fn forget(tx: &Connection, now: i64) -> Result<usize, SessionError> {
           ORDER BY put_no LIMIT ?2)",
         (oldest * DAY, FORGET_AT_ONCE),
     )?;
+    let surplus =
+        (count("SELECT count(*) FROM wa_lid_mapping")? - LID_MAPPINGS).clamp(0, i64::from(FORGET_AT_ONCE));
+    if surplus > 0 {
+        let sql = "DELETE FROM wa_lid_mapping WHERE put_no IN (SELECT put_no FROM wa_lid_mapping ORDER BY put_no LIMIT ?1)";
+        rows += execute(tx, sql, [surplus])?;
+    }
     for (table, key, most) in [
         ("wa_group_metadata", "group_jid", GROUPS),
         ("wa_sender_key_device", "(group_jid, device_jid)", GROUP_DEVICES),

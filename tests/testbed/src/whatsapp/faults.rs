@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 use wacore_binary::{Node, NodeContent};
 
 use super::accounts::{AccountId, Addressing, DeviceAddress};
-use super::stanza::Stanza;
+use super::stanza::{Stanza, node};
 use super::world::{Later, Peer, SocketId, World};
 
 /// Longest that a message is held back to be overtaken; then it is delivered anyway.
 const HELD_BACK: Duration = Duration::from_secs(2);
+
+/// So long after a login the server complains about a message that is owed an acknowledgement. The real one
+/// waits 50 minutes.
+const COMPLAINT: Duration = Duration::from_secs(3);
 
 /// Faults active at once.
 const MAX_ACTIVE: usize = 64;
@@ -84,6 +88,13 @@ pub enum Fault {
     Replay { id: String },
     /// Keeps everything in the offline queue, though the device is online.
     HoldOffline,
+    /// Delivers a message of that number's phone with nothing in it that a client could read.
+    EmptyMessage { from: String, id: String },
+    /// Takes no receipt for this message, but only an acknowledgement; as long as there is none, ends the
+    /// connection some seconds after each login with a stream error that names the message.
+    Owed { id: String },
+    /// Messages name the one address of their sender that they come from, and not the other one.
+    HideOtherAddress,
     /// Answers requests of this name space with an error, or (`code` null) never.
     Iq { xmlns: String, code: Option<u16>, count: Option<u32> },
 }
@@ -238,6 +249,18 @@ impl Faults {
         })
     }
 
+    /// Whether a receipt for this message is none.
+    pub fn owes(&self, account: AccountId, id: &str) -> bool {
+        self.has(Some(account), &Fault::Owed { id: id.to_owned() })
+    }
+
+    fn owed(&self, account: AccountId) -> Option<String> {
+        self.active.iter().find_map(|active| match &active.fault {
+            Fault::Owed { id } if active.whom.is_none_or(|whom| whom == account) => Some(id.clone()),
+            _ => None,
+        })
+    }
+
     pub fn holds_offline(&self, account: AccountId) -> bool {
         self.has(Some(account), &Fault::HoldOffline)
     }
@@ -327,6 +350,17 @@ impl World {
                     self.deliver_message(to, stanza);
                 }
             }
+            Fault::EmptyMessage { from, id } => {
+                let from = self.accounts[self.account_numbered(&from)?].jid(0, Addressing::Pn);
+                let empty = node("message").attr("from", from).attr("id", id).attr("type", "text");
+                let empty = empty.attr("t", self.now.unix).build();
+                for account in (0..self.accounts.len()).filter(|id| whom.is_none_or(|whom| whom == *id)) {
+                    let devices: Vec<u16> = self.accounts[account].companions.keys().copied().collect();
+                    for device in devices {
+                        self.deliver_to_companion(DeviceAddress { account, device }, empty.clone());
+                    }
+                }
+            }
             lasting => {
                 ensure!(self.faults.active.len() < MAX_ACTIVE, "{MAX_ACTIVE} faults are on: clear some");
                 ensure!(lasting.count() != Some(0), "a fault that happens 0 times is none");
@@ -378,6 +412,9 @@ impl World {
             return self.deliver_message(to, stanza);
         }
         let faults = &mut self.faults;
+        if faults.has(Some(to.account), &Fault::HideOtherAddress) {
+            stanza.attrs.0.retain(|(key, _)| !matches!(&**key, "sender_pn" | "sender_lid"));
+        }
         if faults.happens(to.account, |fault| matches!(fault, Fault::Corrupt { .. })) {
             corrupt(&mut stanza);
         }
@@ -400,6 +437,26 @@ impl World {
         for stanza in stanzas {
             self.deliver_message(to, stanza);
         }
+    }
+
+    /// A device is online: the server will complain if a message is still owed its acknowledgement then.
+    pub fn expect_acknowledgement(&mut self, at: DeviceAddress, socket: SocketId) {
+        if self.faults.owed(at.account).is_some() {
+            self.after(COMPLAINT, Later::Complain { at, socket });
+        }
+    }
+
+    /// The complaint: what is owed is named, and the stream ends.
+    pub fn complain(&mut self, at: DeviceAddress, socket: SocketId) {
+        let Some(id) = self.faults.owed(at.account) else { return };
+        let owed = self.companion(at).is_some_and(|companion| companion.queue.holds("message", &id));
+        if !owed {
+            return;
+        }
+        let ack = node("ack").attr("class", "message").attr("id", id).build();
+        self.write(socket, node("stream:error").children([ack]).build());
+        self.write(socket, node("xmlstreamend").build());
+        self.close(socket);
     }
 
     pub fn release_held(&mut self, to: DeviceAddress) {

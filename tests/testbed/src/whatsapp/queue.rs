@@ -42,6 +42,16 @@ impl Queue {
     /// stanzas' tags.
     pub fn start_backlog(&mut self) -> Vec<String> {
         let backlog = self.waiting.iter_mut().filter(|waiting| !waiting.written);
+    /// Whether a stanza of that tag and id waits.
+    pub fn holds(&self, tag: &str, id: &str) -> bool {
+        self.waiting.iter().any(|Waiting { stanza, .. }| {
+            stanza.tag == tag && stanza.attr("id").is_some_and(|waiting| waiting == id)
+        })
+    }
+
+    /// The backlog as a client gets it on login: each stanza with its place in `offline`.
+    pub fn backlog(&mut self) -> Vec<Node> {
+        let backlog = self.waiting.iter_mut().enumerate();
         backlog
             .map(|waiting| {
                 waiting.backlog = true;

@@ -10,7 +10,8 @@ impl World {
     /// A receipt from a device, phone or companion.
     pub fn on_receipt(&mut self, from: DeviceAddress, receipt: Node) {
         let kind = receipt.attr("type").map(|kind| kind.into_owned());
-        let ids = receipt_ids(&receipt);
+        let mut ids = receipt_ids(&receipt);
+        ids.retain(|id| !self.faults.owes(from.account, id));
         if kind.as_deref() != Some("retry")
             && let Some(companion) = self.companion(from)
         {

@@ -75,6 +75,8 @@ pub enum Later {
     ReleaseHeld { to: DeviceAddress },
     /// Nobody asked for more of a backlog of which so much was handed out.
     RestOfBacklog { to: DeviceAddress, socket: SocketId, handed_out: usize },
+    /// A message may still be owed its acknowledgement.
+    Complain { at: DeviceAddress, socket: SocketId },
     /// A typing state ends.
     TypingEnds { from: DeviceAddress, to: AccountId },
     /// The phone adopts a client that has gone through linking behind a passkey.
@@ -370,6 +372,7 @@ impl World {
                 Some(Later::RestOfBacklog { to, socket, handed_out }) => {
                     self.hand_out_rest(socket, to, handed_out);
                 }
+                Some(Later::Complain { at, socket }) => self.complain(at, socket),
                 Some(Later::TypingEnds { from, to }) => self.typing_ended(from, to),
                 Some(Later::PairSuccess { to, account, adv_secret }) => {
                     if let Err(failed) = self.pair_success(to, account, &adv_secret) {
