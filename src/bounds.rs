@@ -3,8 +3,8 @@
 //! still where this says, and whether each table of the ledger is named.
 //!
 //! What grows by nobody's doing but the operator's (settings, the account's own state) is not listed, with one
-//! exception: the tables, all of which are. Bounds inside whatsapp-rust that cannot be set from here: its queues
-//! for single chats, which hold what was read and not yet worked off, and its copy of the LID mappings.
+//! exception: the tables, all of which are. Not to be set from here: whatsapp-rust's queues for single chats, which
+//! hold no more than is handed to it (`backlog.rs`), and its copy of the LID mappings.
 
 /// One thing that can grow.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +37,8 @@ pub const BOUNDS: &[Bound] = &[
     // From the socket to the desk.
     bound("frame", "whatsapp/transport.rs", "MAX_MESSAGE_BYTES", "the connection ends"),
     bound("frames read ahead", "whatsapp/transport.rs", "EVENT_QUEUE", "the socket is not read"),
+    bound("live messages inside", "whatsapp/backlog.rs", "MOST_LIVE", "the socket is not read"),
+    bound("backlog inside", "whatsapp/backlog.rs", "MOST_IN_DRAIN", "the socket is not read"),
     bound("frames to be sent", "whatsapp/transport.rs", "SEND_QUEUE", "whoever sends waits"),
     bound("write backlog", "whatsapp/transport.rs", "WRITE_BACKLOG_BYTES", "whoever sends waits"),
     bound("wrappers around a message", "whatsapp/content.rs", "MAX_WRAPPERS", "it has no content"),
@@ -61,12 +63,16 @@ pub const BOUNDS: &[Bound] = &[
     bound("conversation state", "ledger/conversation.rs", "MAX_JSON_BYTES", "the message is refused"),
     bound("registration", "disk_space.rs", "STOP_SHARE", "nobody is registered until there is room"),
     bound("person", "ledger/person.rs", "CAPACITY", "those who wrote longest ago are forgotten"),
-    bound("outbox", "ledger/outbox.rs", "CAPACITY", "nothing more is taken in"),
+    bound("outbox", "ledger/outbox.rs", "CAPACITY", "who does not wait yet stays with WhatsApp"),
+    bound("outbox, of a chat", "ledger/outbox.rs", "MOST_PER_CHAT", "verdicts are joined, menus replaced"),
     bound("outbox, given up", "ledger/outbox.rs", "MAX_FAILED", "the oldest make room"),
     bound("reply", "ledger/outbox.rs", "MAX_TEXT_BYTES", "it is refused"),
     bound("missing_message", "ledger/missing_message.rs", "CAPACITY", "nobody asks for it"),
     bound("missing_message, of a chat", "ledger/missing_message.rs", "MOST_PER_CHAT", "nobody asks for it"),
     bound("refused_message", "ledger/refused_message.rs", "CAPACITY", "the oldest make room"),
+    bound("shut_chat", "ledger/reachout.rs", "MAX_SHUT", "the oldest are forgotten"),
+    bound("answered_chat", "ledger/reachout.rs", "MAX_ANSWERED", "the oldest are forgotten"),
+    bound("tokens that came", "whatsapp/reachout.rs", "MOST_TOKENS", "the oldest is forgotten"),
     bound("process_start", "ledger/process_start.rs", "KEEP", "the oldest make room"),
     bound("connection_attempt", "ledger/connection_attempt.rs", "MOST", "no further try within the hour"),
     bound("alert", "ledger/alert.rs", "MOST", "the oldest make room"),
@@ -89,6 +95,9 @@ pub const BOUNDS: &[Bound] = &[
     // One message per chat, or one batch of the offline queue, which whatsapp-rust cuts at 400 messages.
     bound("wa_pending_inbound", "reception.rs", "MAX_MESSAGES_PER_COMMIT", "WhatsApp keeps them"),
     // What is no stranger's doing: one row each, or as many as WhatsApp has of the account's own.
+    bound("wa_kept_tc_token", "whatsapp/session_store/mod.rs", "TC_TOKENS", "those not used for longest go"),
+    own("wa_kept_session"),
+    own("reachout_lock"),
     own("wa_device"),
     own("wa_prekey"),
     own("wa_app_sync_key"),
@@ -215,12 +224,13 @@ mod tests {
                 assert!(inbound::remember(tx, "100000000000001@lid", "100000000000001@lid", "M", NOW)?);
                 conversation::save(tx, family.expose(), "{}", NOW)?;
                 let reply = outbox::Reply {
+                    kind: outbox::Kind::Guidance,
                     chat: "100000000000001@lid".into(),
                     wa_message_id: "answer".into(),
                     text: "x".into(),
                     at: NOW,
                 };
-                outbox::enqueue(tx, &reply)?;
+                outbox::enqueue(tx, &reply, NOW, |_, newer| newer.to_owned())?;
                 while ledger::prune(tx, NOW, 35)? > 0 {}
                 assert!(conversation::load(tx, family.expose())?.is_some());
                 assert_eq!(outbox::count(tx)?.waiting, 1);

@@ -4,8 +4,7 @@
 //! replies are durable together or not at all. Only then does the inbox acknowledge to WhatsApp.
 //! While the disk refuses, the reception waits: whatsapp-rust would not offer a message again before
 //! the next login. A full outbox concerns those only whose reply would be one too many: their messages stay
-//! with WhatsApp until then.
-//! the next login. What the ledger itself refuses, and would for ever, is set aside
+//! with WhatsApp until then. What the ledger itself refuses, and would for ever, is set aside
 //! ([`refused_message`]) and acknowledged: WhatsApp ends the connection every 50 minutes for a message
 //! that nobody answers.
 
@@ -19,7 +18,9 @@ use crate::disk_space::DiskSpace;
 use crate::ledger::database::MayPass as _;
 use crate::ledger::missing_message::{self, Cause, Missing, Noted};
 use crate::ledger::registration::{NewRegistration, Sender};
-use crate::ledger::{Database, LedgerError, conversation, inbound, outbox, reachout, registration};
+use crate::ledger::{
+    Database, LedgerError, conversation, inbound, outbox, person, reachout, refused_message, registration,
+};
 use crate::registration::Rulebook;
 use crate::trusted_clock;
 use crate::whatsapp::inbox::{Delivery, Incoming};
@@ -117,10 +118,15 @@ impl Reception {
                         received => received.map(Ok),
                     }
                 });
-                if let Err(error) = alone.await.flatten() {
-                    log::error!("reception: message {} stays with WhatsApp: {error}", message.message_id);
-                    outcome = Err(error);
-                }
+                let alone = match alone.await {
+                    Ok(Err(full)) => {
+                        log::warn!("reception: message {} stays with WhatsApp: {full}", message.message_id);
+                        Err(full)
+                    }
+                    Ok(Ok(())) => Ok(()),
+                    Err(error) => self.set_aside(message, error).await,
+                };
+                outcome = alone.and(outcome);
             }
             delivery.finish(outcome);
         }
@@ -173,8 +179,6 @@ fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -
     if message.content != Content::Other && !outbox::has_room(tx, chat)? {
         return Err(LedgerError::Full { table: "outbox", limit: outbox::CAPACITY as usize });
     }
-    missing_message::forget(tx, chat, from, message_id)?;
-    if message.content == Content::Other {
     if message.content == Content::Lost {
         return lost_for_good(tx, rules, incoming);
     }
@@ -190,7 +194,6 @@ fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -
     if reachout::wrote(tx, chat, trusted_clock::now())? {
         outbox::release(tx, chat)?;
     }
-    // Known by the sender, not by the chat: the same person has two addresses.
     // Known by the person, not by the chat: the same person has two addresses.
     let sender = &person::recognise(tx, &incoming.sender, message.at)?;
     let (state, last_at) = match conversation::load(tx, sender.expose())? {
@@ -298,12 +301,15 @@ fn ask_again(tx: &Connection, rules: &Rulebook, incoming: &Incoming) -> Result<(
     outbox::enqueue(
         tx,
         &outbox::Reply {
+            kind: outbox::Kind::Verdict,
             chat: chat.clone(),
             // Not the id of the answer that the message may still get.
             wa_message_id: reply_id(chat, from, &format!("{message_id} again")),
             text: Reply::SendAgain.text(rules),
             at: message.at,
         },
+        trusted_clock::now(),
+        wording::joined,
     )
 }
 

@@ -791,7 +791,7 @@ mod tests {
                 enqueue(tx, &reply(chat, id, 10))?;
             }
             let first = due(tx, 10, 1)?.remove(0);
-            record_attempt(tx, first.id, 30)?;
+            record_attempt(tx, &first, 30)?;
             park(tx, first.id, 500, 11)?;
             retry_now(tx)?;
             assert_eq!(ids(&due(tx, 499, 10)?), ["b1"]);

@@ -8,6 +8,7 @@ use bot_kjp::executor;
 use bot_kjp::net::deadline::within;
 use bot_kjp::net::{Resolver, tls};
 use bot_kjp::whatsapp::activity::Activity;
+use bot_kjp::whatsapp::backlog::Backlog;
 use bot_kjp::whatsapp::endpoint::Endpoint;
 use bot_kjp::whatsapp::runtime::SmolRuntime;
 use bot_kjp::whatsapp::transport::WebSocketFactory;
@@ -60,6 +61,7 @@ impl Linked {
             tls: tls::client_config(None).unwrap(),
             endpoint: Endpoint::parse(&server.url()).unwrap(),
             activity: Activity::default(),
+            backlog: Backlog::default(),
         };
         let store = Arc::new(InMemoryBackend::new());
         let (handler, events) = ChannelEventHandler::new();

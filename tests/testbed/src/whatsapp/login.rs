@@ -162,6 +162,7 @@ impl World {
             self.write(id, stanza);
         }
         self.tell_who_is_typing(at);
+        self.expect_acknowledgement(at, id);
     }
 }
 

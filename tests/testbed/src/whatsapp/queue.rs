@@ -38,10 +38,6 @@ impl Queue {
         self.waiting.iter().filter(|waiting| waiting.stanza.tag == "message").count()
     }
 
-    /// The device is ready: what waits now is its backlog, to be fetched with [`batch`](Self::batch). Gives the
-    /// stanzas' tags.
-    pub fn start_backlog(&mut self) -> Vec<String> {
-        let backlog = self.waiting.iter_mut().filter(|waiting| !waiting.written);
     /// Whether a stanza of that tag and id waits.
     pub fn holds(&self, tag: &str, id: &str) -> bool {
         self.waiting.iter().any(|Waiting { stanza, .. }| {
@@ -49,9 +45,10 @@ impl Queue {
         })
     }
 
-    /// The backlog as a client gets it on login: each stanza with its place in `offline`.
-    pub fn backlog(&mut self) -> Vec<Node> {
-        let backlog = self.waiting.iter_mut().enumerate();
+    /// The device is ready: what waits now is its backlog, to be fetched with [`batch`](Self::batch). Gives the
+    /// stanzas' tags.
+    pub fn start_backlog(&mut self) -> Vec<String> {
+        let backlog = self.waiting.iter_mut().filter(|waiting| !waiting.written);
         backlog
             .map(|waiting| {
                 waiting.backlog = true;
