@@ -1,6 +1,7 @@
 //! Requests of linked devices: which part of the server answers which name space.
 
 use rand::Rng;
+use serde_json::json;
 use wacore_binary::Node;
 
 use super::accounts::{AccountId, Addressing, DeviceAddress};
@@ -79,14 +80,17 @@ impl World {
             ("w:sync:app:state", _) => self.on_app_state_iq(at, iq),
             ("w:m", "media_conn") => self.on_media_conn(iq),
             ("w:g2", _) => self.on_group_iq(at, iq),
-            ("w:mex", _) => result(iq, [node("result").string_content(r#"{"data":{}}"#).build()]),
+            ("w:mex", _) => {
+                let data = self.community_data(iq).unwrap_or_else(|| json!({}));
+                result(iq, [node("result").string_content(json!({ "data": data }).to_string()).build()])
+            }
             ("md", "remove-companion-device") => {
                 self.write(id, result(iq, []));
                 let device = iq.child("remove-companion-device").and_then(|child| child.jid("jid"));
                 let device = device.map_or(at.device, |jid| jid.device);
                 return self.unlink(DeviceAddress { device, ..at });
             }
-            ("w:profile:picture", _) => error(iq, 404, "item-not-found"),
+            ("w:profile:picture", _) => self.on_picture_iq(at, iq),
             (namespace, _) if HARMLESS.contains(&namespace) => result(iq, []),
             _ => {
                 log::warn!("refused a request {xmlns} <{child}>: that is not part of this server");

@@ -14,6 +14,7 @@
 mod accounts;
 mod api;
 mod appstate;
+mod communities;
 mod faults;
 mod groups;
 mod iq;
@@ -24,6 +25,7 @@ mod media;
 pub(crate) mod noise;
 mod pairing;
 mod peer;
+mod picture;
 mod prekeys;
 mod presence;
 mod primary;
