@@ -25,7 +25,8 @@ use wacore_binary::{Jid, Node, Server};
 use waproto::whatsapp::message::extended_text_message::FontType;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::features::{
-    GroupCreateOptions, GroupMetadata, GroupParticipantOptions, MembershipApprovalMode,
+    CreateCommunityOptions, GroupCreateOptions, GroupMetadata, GroupParticipantOptions,
+    MembershipApprovalMode,
 };
 use whatsapp_rust::{Client, NodeFilter, anyhow, async_trait};
 
@@ -389,4 +390,67 @@ fn companions_of_one_account_hear_each_other_by_lid() {
     let heard = block_on(within(PATIENCE, heard)).expect("it comes").unwrap();
     let sender: Jid = heard.get().get_attr("from").unwrap().as_str().parse().unwrap();
     assert_eq!(sender, from);
+}
+
+#[test]
+fn a_picture_is_seen_until_it_is_taken_away_and_own_companions_hear_of_both() {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let (budi, ani) = (Linked::new(&server, "Budi"), Linked::new(&server, "Ani"));
+    let of = number(&budi.phone);
+    let look = || {
+        let found = block_on(ani.client.contacts().get_profile_picture(&of, false)).unwrap();
+        found.map(|picture| picture.id)
+    };
+    let heard = |removed: bool| {
+        budi.wait("a picture", |event| match event {
+            Event::PictureUpdate(update) if update.jid == of && update.removed == removed => {
+                Some(update.picture_id.clone())
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(look(), None);
+    let profile = budi.client.profile();
+    let first = block_on(profile.set_profile_picture(vec![0xff, 0xd8])).unwrap().id;
+    assert_eq!((look(), heard(false)), (Some(first.clone()), Some(first.clone())));
+    let second = block_on(profile.set_profile_picture(vec![0xff, 0xd9])).unwrap().id;
+    assert_ne!(first, second);
+    assert_eq!(look(), Some(second));
+    block_on(profile.remove_profile_picture()).unwrap();
+    assert_eq!((look(), heard(true)), (None, None));
+}
+
+#[test]
+fn a_community_has_its_own_groups_and_those_that_are_linked_to_it_until_it_is_given_up() {
+    let server = WhatsApp::start(Options::default()).unwrap();
+    let (budi, ani) = (Linked::new(&server, "Budi"), Linked::new(&server, "Ani"));
+    let (community, groups) = (budi.client.community(), budi.client.groups());
+    let made = block_on(community.create(CreateCommunityOptions::new("RT 05"))).unwrap().metadata;
+    assert!(block_on(groups.get_metadata(&made.id)).unwrap().is_parent_group);
+    let list = || block_on(community.get_subgroups(&made.id)).unwrap();
+    assert!(list().iter().any(|group| group.is_default_sub_group));
+
+    let group = block_on(groups.create_group(group_of("Warga", &[]))).unwrap().metadata.id;
+    let refused = block_on(community.query_linked_group(&made.id, &group));
+    assert!(refused.is_err(), "it is not linked yet");
+    let linked = block_on(community.link_subgroups(&made.id, std::slice::from_ref(&group))).unwrap();
+    assert_eq!(linked.linked_jids, std::slice::from_ref(&group));
+    assert!(list().iter().any(|linked| linked.id == group));
+    let seen = block_on(community.query_linked_group(&made.id, &group)).unwrap();
+    assert_eq!((seen.id, seen.subject.as_str()), (group.clone(), "Warga"));
+
+    block_on(groups.add_participants(&made.id, &[number(&ani.phone)])).unwrap();
+    let joined = block_on(ani.client.community().join_subgroup(&made.id, &group)).unwrap();
+    assert_eq!(joined.participants.len(), 2);
+    let counts = block_on(community.get_subgroup_participant_counts(&made.id)).unwrap();
+    assert!(counts.contains(&(group.clone(), 2)), "{counts:?}");
+    let everybody = block_on(community.get_linked_groups_participants(&made.id)).unwrap();
+    assert!(everybody.iter().any(|member| member.phone_number.as_ref() == Some(&number(&ani.phone))));
+
+    let unlinked =
+        block_on(community.unlink_subgroups(&made.id, std::slice::from_ref(&group), false)).unwrap();
+    assert_eq!(unlinked.unlinked_jids, std::slice::from_ref(&group));
+    assert!(list().iter().all(|linked| linked.id != group));
+    block_on(community.deactivate(&made.id)).unwrap();
+    assert!(!block_on(groups.get_metadata(&made.id)).unwrap().is_parent_group);
 }

@@ -420,3 +420,51 @@ fn it_works_over_tls_too() {
     let id = baileys.send(ani.number(), "halo").unwrap();
     assert_eq!(ani.wait_for(|shown| shown.id == id, PATIENCE).unwrap().from, budi.number());
 }
+
+#[test]
+fn phones_and_baileys_read_each_other_in_a_group() {
+    let (server, budi, mut baileys) = linked();
+    let (ani, citra) = (server.phone("Ani").unwrap(), server.phone("Citra").unwrap());
+    let group = server.group("Sembako", &[&ani, &budi, &citra], Addressing::Lid).unwrap();
+    // The first brings the sender key, the second is read with it.
+    for text in ["satu", "dua"] {
+        let id = ani.send_text(&group, text).unwrap();
+        let got = baileys.wait("message", |message| message["id"] == *id).unwrap();
+        assert_eq!(got["text"], *text);
+        assert!(got["from"].as_str().unwrap().starts_with(ani.lid()), "{got}");
+        assert_eq!(citra.wait_for(|shown| shown.id == id, PATIENCE).unwrap().text, text);
+        ani.wait_delivered(&id, PATIENCE).unwrap();
+    }
+    for text in ["tiga", "empat"] {
+        let id = baileys.send(&format!("{group}@g.us"), text).unwrap();
+        for phone in [&ani, &budi, &citra] {
+            let shown = phone.wait_for(|shown| shown.id == id, PATIENCE).unwrap();
+            assert_eq!((shown.text.as_str(), shown.chat.as_str(), shown.copies), (text, group.as_str(), 1));
+        }
+    }
+    // Who forgot everything starts anew, and who cannot read asks again.
+    ani.forget_sessions(budi.number()).unwrap();
+    server.fault_on(budi.number(), Fault::Corrupt { count: Some(1) }).unwrap();
+    let id = ani.send_text(&group, "lima").unwrap();
+    assert_eq!(baileys.wait("message", |message| message["id"] == *id).unwrap()["text"], "lima");
+    assert!(ani.asked_again(&id));
+    assert_eq!(ani.failed_decryptions() + budi.failed_decryptions() + citra.failed_decryptions(), 0);
+}
+
+#[test]
+fn a_client_that_asks_for_its_backlog_once_gets_all_of_it() {
+    // More than what it asks for and what comes unasked.
+    const WAITING: usize = 130;
+    let (server, budi, mut baileys) = linked();
+    let ani = server.phone("Ani").unwrap();
+    baileys.command(json!({ "do": "drop" })).unwrap();
+    baileys.wait("close", |_| true).unwrap();
+    let ids: Vec<String> =
+        (1..=WAITING).map(|n| ani.send_text(budi.number(), &format!("pesan {n}")).unwrap()).collect();
+    baileys.command(json!({ "do": "reconnect" })).unwrap();
+    for id in &ids {
+        assert_eq!(baileys.wait("message", |_| true).unwrap()["id"], **id);
+    }
+    ani.wait_delivered(&ids[WAITING - 1], PATIENCE).unwrap();
+    assert_eq!(server.queue_len(budi.number()).unwrap(), 0);
+}

@@ -70,6 +70,8 @@ pub struct Account {
     pub registered_as: String,
     /// What messages carry as `notify`; clients change it with their presence.
     pub name: String,
+    /// Id of its picture, if it has one.
+    pub picture: Option<String>,
     /// Strangers need a trusted-contact token to write to it.
     pub restricted: bool,
     pub primary: Primary,
@@ -97,6 +99,7 @@ impl Account {
             // Nobody lacks a push name in WhatsApp, and clients that have none do not say that they
             // are available: this one reaches them with `<biz name>`.
             name: if name.is_empty() { format!("Warga {}", index + 1) } else { name.to_owned() },
+            picture: None,
             restricted: false,
             primary: Primary::new(rng),
             companions: BTreeMap::new(),

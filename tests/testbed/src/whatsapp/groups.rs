@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use wacore_binary::{Jid, Node};
 
 use super::accounts::{AccountId, Addressing, DeviceAddress};
+use super::communities::{Link, Role};
 use super::stanza::{Stanza, error, leaf, node, not_implemented, result};
 use super::world::World;
 
@@ -27,6 +28,8 @@ pub struct Group {
     /// Members and whether they are admins.
     members: BTreeMap<AccountId, bool>,
     settings: Settings,
+    /// To the community it belongs to.
+    link: Option<Link>,
 }
 
 /// What admins decide for a group.
@@ -40,6 +43,8 @@ struct Settings {
     ephemeral: u32,
     /// Whoever joins by the invitation must be let in by an admin.
     approval: bool,
+    /// It is a community.
+    parent: bool,
 }
 
 impl Settings {
@@ -70,7 +75,8 @@ impl Settings {
             let join = node("group_join").attr("state", "on").build();
             node("membership_approval_mode").children([join]).build()
         });
-        [flag(self.locked, "locked"), flag(self.announcement, "announcement"), ephemeral, approval]
+        let parent = flag(self.parent, "parent");
+        [flag(self.locked, "locked"), flag(self.announcement, "announcement"), ephemeral, approval, parent]
             .into_iter()
             .flatten()
             .collect()
@@ -92,6 +98,38 @@ impl Groups {
     /// How a group's stanzas name its members.
     pub fn addressing(&self, id: &str) -> Addressing {
         self.groups.get(id).map(|group| group.addressing).unwrap_or_default()
+    }
+
+    pub fn subject(&self, id: &str) -> &str {
+        self.groups.get(id).map_or("", |group| group.subject.as_str())
+    }
+
+    pub fn is_admin(&self, id: &str, who: AccountId) -> bool {
+        self.groups.get(id).is_some_and(|group| group.members.get(&who) == Some(&true))
+    }
+
+    /// Links a group to a community, or to none.
+    pub fn link(&mut self, id: &str, link: Option<Link>) {
+        if let Some(group) = self.groups.get_mut(id) {
+            group.link = link;
+        }
+    }
+
+    pub fn link_of(&self, id: &str) -> Option<&Link> {
+        self.groups.get(id)?.link.as_ref()
+    }
+
+    /// The groups of a community.
+    pub fn linked_to(&self, parent: &str) -> Vec<(String, Role)> {
+        let linked = self.groups.iter().filter_map(|(id, group)| Some((id, group.link.as_ref()?)));
+        linked.filter(|(_, link)| link.parent == parent).map(|(id, link)| (id.clone(), link.role)).collect()
+    }
+
+    /// It is a group like any other from now on.
+    pub fn close_community(&mut self, id: &str) {
+        if let Some(group) = self.groups.get_mut(id) {
+            group.settings.parent = false;
+        }
     }
 }
 
@@ -118,6 +156,7 @@ impl World {
             addressing,
             members: members.iter().take(MAX_MEMBERS).map(|member| (*member, *member == creator)).collect(),
             settings,
+            link: None,
         };
         self.groups.groups.insert(id.clone(), group);
         let metadata = self.group_node(&id);
@@ -204,6 +243,17 @@ impl World {
                 self.tell_group(&id, at.account, told);
                 result(request, [])
             }
+            "links"
+            | "unlink"
+            | "delete_parent"
+            | "query_linked"
+            | "join_linked_group"
+            | "linked_groups_participants"
+                if group.settings.parent =>
+            {
+                self.on_community_iq(at, request, &id, admin, action)
+                    .unwrap_or_else(|| not_implemented(request))
+            }
             "invite" => result(request, [node("invite").attr("code", format!("INV{id}")).build()]),
             tag => {
                 let mut settings = group.settings.clone();
@@ -230,17 +280,28 @@ impl World {
         for jid in action.all("participant").filter_map(|member| member.jid("jid")) {
             members.extend(self.account_of(&jid).filter(|member| *member != at.account));
         }
-        let mut settings = Settings::default();
+        let mut settings = Settings { parent: action.child("parent").is_some(), ..Settings::default() };
         for setting in action.children().unwrap_or_default() {
             // What else a client says about its new group is not kept.
             let _ = settings.change(setting);
         }
         // However the creator named the members: new groups name them by LID.
+        let community = settings.parent;
         let id = self.create_group_with(&subject, &members, Addressing::Lid, settings);
+        if community {
+            let general = action.child("create_general_chat").is_some();
+            self.open_community(&id, &subject, at.account, general);
+        }
+        if let Some(parent) = action.child("linked_parent").and_then(|parent| parent.jid("jid"))
+            && self.groups.is_admin(&parent.user, at.account)
+        {
+            self.groups.link(&id, Some(Link { parent: parent.user.to_string(), role: Role::Other }));
+        }
         result(request, [self.group_node(&id)])
     }
 
-    fn group_node(&self, id: &str) -> Node {
+    /// `<group>` with all that is known of it.
+    pub fn group_node(&self, id: &str) -> Node {
         let Some(group) = self.groups.groups.get(id) else { return node("group").build() };
         let creator = self.accounts[group.creator].jid(0, group.addressing);
         let mut children: Vec<Node> = group
@@ -262,6 +323,7 @@ impl World {
             })
             .collect();
         children.extend(group.settings.nodes());
+        children.extend(group.link.iter().flat_map(Link::nodes));
         if let Some((description_id, text)) = &group.description {
             children.push(
                 node("description")

@@ -87,7 +87,7 @@ impl World {
                 let device = device.map_or(at.device, |jid| jid.device);
                 return self.unlink(DeviceAddress { device, ..at });
             }
-            ("w:profile:picture", _) => error(iq, 404, "item-not-found"),
+            ("w:profile:picture", _) => self.on_picture_iq(at, iq),
             (namespace, _) if HARMLESS.contains(&namespace) => result(iq, []),
             _ => {
                 log::warn!("refused a request {xmlns} <{child}>: that is not part of this server");

@@ -14,6 +14,7 @@
 mod accounts;
 mod api;
 mod appstate;
+mod communities;
 mod faults;
 mod groups;
 mod iq;
@@ -25,6 +26,7 @@ pub(crate) mod noise;
 mod pairing;
 mod passkey;
 mod peer;
+mod picture;
 mod prekeys;
 mod presence;
 mod primary;

@@ -2,6 +2,9 @@
 //!
 //! The cryptography is [`crate::phone::Phone`]'s. Signal sessions are named by the peer's phone
 //! number, whatever addressing a stanza uses, as both forms are the same device.
+//!
+//! To a person it writes a ciphertext for each device; to a group or as a status, one for all by its sender key,
+//! which each device gets once, and which is renewed when somebody left.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 

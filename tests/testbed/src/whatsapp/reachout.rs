@@ -140,7 +140,7 @@ impl World {
                 let shown = reachout.lock_at(now).filter(|lock| !lock.hidden);
                 json!({ "xwa2_fetch_account_reachout_timelock": lock_data(shown) })
             }
-            _ => json!({}),
+            _ => self.community_data(iq).unwrap_or_else(|| json!({})),
         };
         result(iq, [node("result").string_content(json!({ "data": data }).to_string()).build()])
     }
