@@ -443,6 +443,8 @@ mod tests {
             Detail::For(Duration::from_secs(90)),
             Detail::Days(12),
             Detail::Clock(ClockError::BeforeBuild),
+            Detail::Obstacle(Obstacle::Passkey),
+            Detail::Obstacle(Obstacle::Hosted),
         ];
         let mut names = std::collections::BTreeSet::new();
         for &cause in Cause::ALL {
