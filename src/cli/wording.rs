@@ -128,7 +128,7 @@ pub fn passkey_steps(line: &str, left: Duration) -> String {
          5. Jawabannya tersalin sendiri. Tempel di sini, lalu tekan Enter.\n\n\
          {}\n\
          Bila akun ini belum punya passkey atau passkey-nya terhapus, buat dulu di HP: WhatsApp > Setelan > Akun > \
-         Passkey.",
+         Passkey (bisa tertulis \"Kunci sandi\").",
         passkey_time_left(left)
     )
 }
@@ -225,7 +225,7 @@ pub const CONFIRMED: &str = "Kode cocok. Menyelesaikan tautan…";
 /// Why a try to link came to nothing, and what to do.
 pub fn linking_trouble(trouble: &Trouble) -> String {
     match trouble {
-        Trouble::NoLinkCode(reason) => link_code_refused(reason),
+        Trouble::NoLinkCode(reason) => link_code_refused(&printable(reason)),
         Trouble::ProofRefused { reason, again: true } => format!(
             "WhatsApp menolak jawaban passkey ({}). Pastikan passkey itu milik nomor yang ditautkan, klik lagi tombol \
              hijau sesudah memuat ulang halaman dan menempel baris yang sama, lalu tempel jawaban barunya di sini.",
@@ -731,6 +731,39 @@ mod tests {
     fn a_link_code_is_shown_in_two_groups() {
         assert!(pairing_steps(&Offer::LinkCode("ABCD1234")).contains("kode ini: ABCD-1234\n"));
         assert!(!pairing_steps(&Offer::Qr("2@rahasia")).contains("rahasia"));
+    }
+
+    #[test]
+    fn a_wrong_answer_is_told_with_what_to_do_and_nothing_from_outside_reaches_the_terminal_raw() {
+        let text = || "\u{1b}[2J".to_owned();
+        for error in [
+            AnswerError::NotAnAnswer,
+            AnswerError::TheScript,
+            AnswerError::Incomplete,
+            AnswerError::TooLong,
+            AnswerError::NotJson(text()),
+            AnswerError::Missing("rawId"),
+            AnswerError::NotBase64("id"),
+            AnswerError::Type(text()),
+            AnswerError::Ids,
+            AnswerError::OtherPasskey,
+            AnswerError::ClientData(text()),
+            AnswerError::OtherCeremony(text()),
+            AnswerError::OtherChallenge,
+            AnswerError::OtherOrigin(format!("https://{}", text())),
+            AnswerError::AuthenticatorData(3),
+            AnswerError::OtherSite,
+            AnswerError::NotVerified,
+        ] {
+            let told = answer_wrong(&error);
+            let what_to_do = ["salin", "tempel", "ulangi", "jalankan"];
+            assert!(what_to_do.iter().any(|word| told.to_lowercase().contains(word)), "{told}");
+            assert!(!told.contains('\u{1b}'), "{told}");
+        }
+        let refused = Trouble::ProofRefused { reason: text(), again: true };
+        for trouble in [refused, Trouble::BrokenOff(text()), Trouble::NoLinkCode(text())] {
+            assert!(!linking_trouble(&trouble).contains('\u{1b}'), "{trouble:?}");
+        }
     }
 
     #[test]

@@ -498,6 +498,8 @@ mod tests {
             Detail::Clock(ClockError::BeforeBuild),
             Detail::Refused { people: 12, replies: 345, until: Some(1_795_402_800) },
             Detail::Refused { people: 1, replies: 1, until: None },
+            Detail::Obstacle(Obstacle::Passkey),
+            Detail::Obstacle(Obstacle::Hosted),
         ];
         let mut names = std::collections::BTreeSet::new();
         for &cause in Cause::ALL {

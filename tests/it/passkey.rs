@@ -8,8 +8,9 @@ use testbed::{Demand, Fault, Handset, Options, WhatsApp};
 
 use super::bot::{Bot, Home};
 use super::browser::Browser;
+use super::health::Page;
 use super::pairing::link_code;
-use super::scene::Scene;
+use super::scene::{Scene, until};
 
 /// What the bot says when it asks for a passkey, when a code is to be compared, and when time is over.
 const ASKED: &str = "parseRequestOptionsFromJSON(";
@@ -328,7 +329,9 @@ fn where_nobody_can_type_pair_says_what_to_do_and_ends() {
 
 #[test]
 fn a_service_says_who_can_answer_the_passkey_and_goes_on() {
-    let gated = Gated::fast(Demand::default());
+    let mut gated = Gated::new(Demand::default());
+    gated.home = Home::with(&gated.server, &Page::new().configuration());
+    gated.home.secret(clock::SPEED_VARIABLE, SPEED);
     let bot = gated.home.start(&["run"]);
     let first = bot.wait_for_qr();
     gated.operator.scan_qr_only(&first).expect("the phone takes the code");
@@ -336,6 +339,18 @@ fn a_service_says_who_can_answer_the_passkey_and_goes_on() {
     bot.wait_for_line(TOO_LATE);
     bot.wait_for_qr_after(&first);
     assert!(!bot.output().contains(ASKED), "nobody can paste into a journal");
+    for command in ["status", "doctor"] {
+        let told = until(|| {
+            let mut command = gated.home.command(&[command]);
+            let told = command.env_remove(clock::SPEED_VARIABLE).output().expect("it runs");
+            let told = String::from_utf8(told.stdout).expect("UTF-8");
+            // The doctor breaks lines.
+            let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+            words.contains("WhatsApp meminta passkey sebelum bot boleh tertaut").then_some(words)
+        });
+        let told = told.unwrap_or_else(|| panic!("{command} says nothing of it; the bot:\n{}", bot.output()));
+        assert!(told.contains("jalankan di terminal: sudo bot-kjp pair"), "{told}");
+    }
     let (status, _) = bot.terminate();
     assert!(status.success(), "{status}");
 }

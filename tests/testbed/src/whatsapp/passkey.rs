@@ -294,3 +294,250 @@ fn options(ceremony: &Ceremony, demand: &Demand) -> Vec<u8> {
     .to_string()
     .into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base64::prelude::BASE64_STANDARD;
+    use buffa::MessageField;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use wacore::pair::{DeviceState, PairUtils};
+    use wacore::shortcake::ShortcakeUtils;
+    use wacore_libsignal::protocol::KeyPair;
+    use waproto::whatsapp::ClientPayload;
+    use waproto::whatsapp::client_payload::DevicePairingRegistrationData;
+    use waproto::whatsapp::device_props::PlatformType;
+
+    use super::super::pairing::Registration;
+    use super::super::world::{Outgoing, Peer};
+    use super::*;
+    use crate::phone::passkey::Ceremony as Signing;
+
+    const ADV_SECRET: [u8; 32] = [5; 32];
+    const NEW_SECRET: [u8; 32] = [6; 32];
+    const NONCE: [u8; 32] = [4; 32];
+
+    /// A client that was scanned, with the client's own code for its part.
+    struct Client {
+        world: World,
+        id: SocketId,
+        heard: async_channel::Receiver<Outgoing>,
+        account: AccountId,
+        noise: KeyPair,
+        identity: KeyPair,
+        ephemeral: KeyPair,
+        challenge: String,
+    }
+
+    fn public(key: &KeyPair) -> [u8; 32] {
+        key.public_key.public_key_bytes().try_into().unwrap()
+    }
+
+    impl Client {
+        fn scanned(demand: Demand) -> Client {
+            let mut rng = StdRng::seed_from_u64(1);
+            let mut key = || KeyPair::generate(&mut rng);
+            let (noise, identity, ephemeral) = (key(), key(), key());
+            let data = DevicePairingRegistrationData {
+                e_regid: Some(vec![0, 0, 0, 1]),
+                e_ident: Some(public(&identity).to_vec()),
+                e_skey_id: Some(vec![0, 0, 1]),
+                e_skey_val: Some(vec![1; 32]),
+                e_skey_sig: Some(vec![1; 64]),
+                ..Default::default()
+            };
+            let payload =
+                ClientPayload { device_pairing_data: MessageField::some(data), ..Default::default() };
+            let mut world = World::new(StdRng::seed_from_u64(2));
+            let account = world.account_named("Operator");
+            world.accounts[account].primary.gate = Some(Gate::new(demand));
+            let (out, heard) = World::socket_queue();
+            let registration = Registration::new(public(&noise), payload).unwrap();
+            let id = world.open_socket(out, Peer::Unpaired(Box::new(registration)));
+            world.offer_pairing(id);
+            let challenge = String::new();
+            let mut client = Client { world, id, heard, account, noise, identity, ephemeral, challenge };
+            let codes = client.next();
+            let reference =
+                codes.child("pair-device").unwrap().child("ref").unwrap().bytes().unwrap().to_vec();
+            let text = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
+            let qr = format!(
+                "{},{},{},{},1",
+                String::from_utf8(reference).unwrap(),
+                text(&public(&client.noise)),
+                text(&public(&client.identity)),
+                text(&ADV_SECRET)
+            );
+            client.world.scan_qr(&qr, Some(account)).unwrap();
+            let asked = client.next();
+            assert_eq!(asked.attr("type").as_deref(), Some("passkey_prologue_request"));
+            let options = match asked.child("passkey_request_options") {
+                Some(options) => options.bytes().unwrap().to_vec(),
+                None => {
+                    let answer = client.ask(node("passkey_request_options").build());
+                    answer.child("passkey_request_options").unwrap().bytes().unwrap().to_vec()
+                }
+            };
+            let options: serde_json::Value = serde_json::from_slice(&options).unwrap();
+            client.challenge = options["challenge"].as_str().unwrap().to_owned();
+            client
+        }
+
+        fn next(&mut self) -> Node {
+            match self.heard.try_recv() {
+                Ok(Outgoing::Stanza(stanza)) => stanza,
+                _ => panic!("the server says nothing"),
+            }
+        }
+
+        fn ask(&mut self, step: Node) -> Node {
+            let iq = node("iq").attr("type", "set").attr("xmlns", "md").attr("id", "1").children([step]);
+            self.world.on_stanza(self.id, iq.build());
+            self.next()
+        }
+
+        fn reference(&mut self) -> String {
+            let answer = self.ask(node("ref").build());
+            String::from_utf8(answer.child("ref").unwrap().bytes().unwrap().to_vec()).unwrap()
+        }
+
+        fn prologue(&self, reference: &str) -> Vec<u8> {
+            let identity = ShortcakeUtils::build_companion_ephemeral_identity(
+                &public(&self.ephemeral),
+                PlatformType::DESKTOP,
+                reference,
+            );
+            let commitment = ShortcakeUtils::commitment_hash(&identity, &NONCE);
+            ShortcakeUtils::build_prologue_payload(&identity, &commitment)
+        }
+
+        /// Gives an assertion; says whether the server took it.
+        fn prove(&mut self, reference: &str, signing: &Signing, proof: Option<[u8; 32]>) -> bool {
+            let passkey = &self.world.accounts[self.account].primary.gate.as_ref().unwrap().passkey;
+            let assertion = passkey.assertion(&self.challenge, signing);
+            let mut children = vec![
+                leaf("credential_id", passkey.credential()),
+                leaf("webauthn_assertion", assertion),
+                leaf("prologue_payload", self.prologue(reference)),
+            ];
+            children.extend(proof.map(|proof| leaf("pairing_handoff_proof", proof)));
+            let answer = self.ask(node("passkey_prologue").children(children).build());
+            answer.attr("type").as_deref() == Some("result")
+        }
+
+        fn proof(&self, secret: &[u8; 32], reference: &str) -> [u8; 32] {
+            let key = ShortcakeUtils::derive_pairing_handoff_hmac_key(secret).unwrap();
+            ShortcakeUtils::compute_pairing_handoff_proof(&key, &self.prologue(reference))
+        }
+
+        fn refusals(&self) -> &[String] {
+            &self.world.accounts[self.account].primary.gate.as_ref().unwrap().refusals
+        }
+
+        fn code(&self) -> Option<&str> {
+            self.world.accounts[self.account].primary.gate.as_ref().unwrap().code.as_deref()
+        }
+    }
+
+    #[test]
+    fn without_a_proof_both_show_a_code_and_the_end_comes_late_enough_under_the_new_secret() {
+        for options_on_request in [false, true] {
+            let mut client = Client::scanned(Demand { options_on_request, ..Demand::default() });
+            let reference = client.reference();
+            assert!(client.prove(&reference, &Signing::default(), None));
+            let shown = client.next();
+            assert_eq!(shown.attr("type").as_deref(), Some("crsc_continuation"));
+            let shown = shown.child("primary_ephemeral_identity").unwrap().bytes().unwrap().to_vec();
+            let primary = ShortcakeUtils::parse_primary_ephemeral_identity(&shown).unwrap();
+            assert_eq!(client.code(), None, "before the companion has revealed its nonce");
+            let answer = client.ask(leaf("companion_nonce", NONCE));
+            assert_eq!(answer.attr("type").as_deref(), Some("result"));
+            let code = ShortcakeUtils::derive_verification_code(&NONCE, &primary.public_key, &primary.nonce);
+            assert_eq!(client.code().map(|code| code.replace('-', "")), Some(code));
+
+            let key = ShortcakeUtils::derive_encryption_key(
+                &client.ephemeral,
+                &primary.public_key,
+                PlatformType::DESKTOP,
+                &reference,
+            )
+            .unwrap();
+            let (noise, identity) = (public(&client.noise), public(&client.identity));
+            let plain = ShortcakeUtils::build_pairing_request(&noise, &identity, &NEW_SECRET);
+            let sealed = ShortcakeUtils::encrypt_pairing_request(&plain, &key).unwrap();
+            let sealed = ShortcakeUtils::build_encrypted_pairing_request(&sealed);
+            let answer = client.ask(leaf("encrypted_pairing_request", sealed));
+            assert_eq!(answer.attr("type").as_deref(), Some("result"));
+
+            let due = client.world.next_due().unwrap() - client.world.now.instant;
+            assert!(due >= Duration::from_millis(200), "{due:?}");
+            client.world.run_timers();
+            assert!(client.heard.is_empty());
+            client.world.now.instant += due;
+            client.world.run_timers();
+            let success = client.next();
+            let blob = success.child("pair-success").unwrap().child("device-identity").unwrap();
+            let verdict = |adv_secret_key| {
+                let state = DeviceState {
+                    identity_key: client.identity.clone(),
+                    noise_key: client.noise.clone(),
+                    adv_secret_key,
+                };
+                PairUtils::do_pair_crypto(&state, blob.bytes().unwrap()).map(drop).map_err(|error| error.text)
+            };
+            assert_eq!(verdict(NEW_SECRET), Ok(()));
+            assert_eq!(verdict(ADV_SECRET), Err("hmac-mismatch"));
+        }
+    }
+
+    #[test]
+    fn a_valid_proof_makes_the_code_needless_and_a_wrong_one_is_refused() {
+        let mut client = Client::scanned(Demand::default());
+        let reference = client.reference();
+        let wrong = client.proof(&[7; 32], &reference);
+        assert!(!client.prove(&reference, &Signing::default(), Some(wrong)));
+        assert!(client.refusals()[0].contains("proof"), "{:?}", client.refusals());
+        let right = client.proof(&ADV_SECRET, &reference);
+        assert!(client.prove(&reference, &Signing::default(), Some(right)));
+        client.next();
+        client.ask(leaf("companion_nonce", NONCE));
+        assert_eq!((client.code(), client.refusals().len()), (None, 1));
+    }
+
+    #[test]
+    fn a_challenge_is_good_once_and_for_ten_minutes() {
+        let mut client = Client::scanned(Demand::default());
+        let reference = client.reference();
+        let forged = Signing { forged: true, ..Signing::default() };
+        assert!(!client.prove(&reference, &forged, None));
+        assert!(!client.prove("5@unknown", &Signing::default(), None));
+        assert!(client.prove(&reference, &Signing::default(), None));
+        client.next();
+        assert!(!client.prove(&reference, &Signing::default(), None));
+        assert!(client.refusals()[2].contains("used before"), "{:?}", client.refusals());
+
+        let mut late = Client::scanned(Demand::default());
+        let reference = late.reference();
+        late.world.now.unix += CHALLENGE_LIVES;
+        assert!(!late.prove(&reference, &Signing::default(), None));
+        assert!(late.refusals()[0].contains("older"), "{:?}", late.refusals());
+
+        let mut once = Client::scanned(Demand { one_try: true, ..Demand::default() });
+        let reference = once.reference();
+        assert!(!once.prove(&reference, &forged, None));
+        assert!(!once.prove(&reference, &Signing::default(), None));
+        assert!(once.refusals()[1].contains("used before"), "{:?}", once.refusals());
+    }
+
+    #[test]
+    fn steps_out_of_turn_are_refused() {
+        let mut client = Client::scanned(Demand::default());
+        for step in ["companion_nonce", "encrypted_pairing_request"] {
+            let answer = client.ask(leaf(step, NONCE));
+            assert_eq!(answer.attr("type").as_deref(), Some("error"), "{step}");
+        }
+        assert_eq!(client.refusals(), ["a nonce out of turn", "a pairing request out of turn"]);
+    }
+}
