@@ -51,6 +51,8 @@
 //! * *a rule about a card, NIK, KK, name or date?* [`registration`], one file each.
 //! * *decided what follows when WhatsApp hangs up?* The table in `whatsapp::connection::ends`; what is
 //!   done about it, in `whatsapp::connection::way`.
+//! * *decided what becomes of a reply that WhatsApp refuses, or takes and delivers to nobody?*
+//!   [`whatsapp::refusal`]; what is remembered for it, in [`ledger::reachout`].
 //! * *decided what an answer of Supabase means?* [`supabase::verdict`].
 //! * *told how linking stands, and what a passkey has to do with it?* [`pairing`]; what is done about it at
 //!   WhatsApp, in `whatsapp::connection::linking`.

@@ -411,11 +411,13 @@ pub struct Difficulty {
     pub unkeyed: u32,
 }
 
-/// How difficult a reply has been so far.
+/// How difficult a reply has been so far; not at all, if something has taken its place.
 pub fn difficulty(conn: &Connection, id: i64) -> Result<Difficulty, LedgerError> {
     Ok(conn
         .prepare_cached("SELECT parked_at, unkeyed FROM outbox WHERE id = ?1")?
-        .query_row([id], |row| Ok(Difficulty { parked_at: row.get(0)?, unkeyed: row.get(1)? }))?)
+        .query_row([id], |row| Ok(Difficulty { parked_at: row.get(0)?, unkeyed: row.get(1)? }))
+        .optional()?
+        .unwrap_or_default())
 }
 
 /// Sets a reply's next attempt without counting one.

@@ -204,24 +204,27 @@ impl Outbox {
         person: &Addresses,
         turn: &Turn,
     ) -> Result<Facts, LedgerError> {
-        let now = trusted_clock::now();
-        let mut facts = self.database.read(|conn| {
-            let mut answered = ledger::reachout::was_answered(conn, &due.reply.chat)?;
-            for chat in person.chats() {
-                answered = answered || ledger::reachout::was_answered(conn, &chat)?;
-            }
-            Ok::<_, LedgerError>(Facts {
-                now,
-                written_at: due.reply.at,
-                parked_at: outbox::difficulty(conn, due.id)?.parked_at,
-                answered,
-                has_token: false,
-                refusal: ledger::reachout::refusal(conn, &due.reply.chat)?,
-                paused_until: ledger::reachout::standing(conn)?.paused_until,
+        // Whoever writes to their own phone needs nobody's leave.
+        let own = client.pn().is_some_and(|own| person.phone.as_ref().is_some_and(|to| to.user == own.user));
+        let read = || {
+            self.database.read(|conn| {
+                let mut answered = own || ledger::reachout::was_answered(conn, &due.reply.chat)?;
+                for chat in person.chats() {
+                    answered = answered || ledger::reachout::was_answered(conn, &chat)?;
+                }
+                Ok::<_, LedgerError>(Facts {
+                    now: trusted_clock::now(),
+                    written_at: due.reply.at,
+                    parked_at: outbox::difficulty(conn, due.id)?.parked_at,
+                    answered,
+                    has_token: false,
+                    refusal: ledger::reachout::refusal(conn, &due.reply.chat)?,
+                    paused_until: ledger::reachout::standing(conn)?.paused_until,
+                })
             })
-        })?;
-        let has_token = async || reachout::token_time(client, person, now).await.is_some();
-        facts.has_token = has_token().await;
+        };
+        let has_token = async || reachout::token_time(client, person, trusted_clock::now()).await.is_some();
+        let facts = Facts { has_token: has_token().await, ..read()? };
         if facts.has_token || facts.answered || facts.refusal.is_some() || !turn.steps_aside() {
             return Ok(facts);
         }
@@ -231,9 +234,10 @@ impl Outbox {
                 clock::sleep(TOKEN_CHECK).await;
             }
         };
-        facts.has_token = within(TOKEN_WAIT, came).await.is_some();
+        let came = within(TOKEN_WAIT, came).await.is_some();
         turn.steps_back();
-        Ok(facts)
+        // Others may have been refused meanwhile.
+        Ok(Facts { has_token: came, ..read()? })
     }
 
     /// One attempt, recorded before it is made, and what follows from its outcome.

@@ -219,12 +219,15 @@ impl Addresses {
     }
 }
 
-/// For whom a sent message is encrypted. `own` is the bot's account: its other devices get copies.
+/// For whom a sent message is encrypted. `own` is the bot's account, whose other devices get copies; a message
+/// to the bot's own phone is for nobody else.
 pub fn keyed(stanza: &Node, own: &Addresses) -> Keyed {
     let Some(participants) = stanza.get_optional_child("participants") else { return Keyed::Unknown };
+    let jid_of = |node: &Node, name| node.attrs.get(name).and_then(NodeValue::to_jid);
+    let to_self = jid_of(stanza, "to").is_some_and(|to| own.has(&to));
     let to_phone = participants.get_children_by_tag("to").any(|to| {
-        let jid = to.attrs.get("jid").and_then(NodeValue::to_jid);
-        jid.is_some_and(|jid| jid.device == 0 && !own.has(&jid)) && to.get_optional_child("enc").is_some()
+        let is_theirs = |jid: Jid| jid.device == 0 && own.has(&jid) == to_self;
+        jid_of(to, "jid").is_some_and(is_theirs) && to.get_optional_child("enc").is_some()
     });
     if to_phone { Keyed::Phone } else { Keyed::NotPhone }
 }
@@ -373,6 +376,8 @@ mod tests {
         assert_eq!(case(&[("100:3@lid", true), ("900@lid", true)]), Keyed::NotPhone);
         assert_eq!(case(&[("100@lid", false)]), Keyed::NotPhone);
         assert_eq!(case(&[]), Keyed::NotPhone);
+        let to_self = message("6280000000009@s.whatsapp.net", &[("6280000000009@s.whatsapp.net", true)]);
+        assert_eq!(keyed(&to_self, &own), Keyed::Phone);
         assert_eq!(keyed(&NodeBuilder::new("message").build(), &own), Keyed::Unknown);
     }
 
