@@ -140,10 +140,13 @@ impl Stage {
     }
 
     fn somebody_says_more(&mut self, random: &mut Random) {
-        let mut unfinished: Vec<&mut Writer> =
-            self.writers.iter_mut().filter(|writer| writer.said.len() < STEPS).collect();
-        let n = random.below(unfinished.len());
-        unfinished[n].say_next(&self.operator);
+        // Of those who have said least: whoever says more than three things before an answer comes would
+        // get one answer for several.
+        let least = self.writers.iter().map(|writer| writer.said.len()).min();
+        let mut next: Vec<&mut Writer> =
+            self.writers.iter_mut().filter(|writer| Some(writer.said.len()) == least).collect();
+        let n = random.below(next.len());
+        next[n].say_next(&self.operator);
     }
 }
 

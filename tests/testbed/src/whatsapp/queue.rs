@@ -1,6 +1,7 @@
 //! What waits for one companion until it has acknowledged it.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 
 use wacore_binary::Node;
 
@@ -13,6 +14,8 @@ const CAPACITY: usize = 50_000;
 #[derive(Default)]
 pub struct Queue {
     waiting: VecDeque<Waiting>,
+    /// How many messages of an id wait: a receipt for the first of twenty thousand need not look at all.
+    copies: HashMap<String, usize>,
 }
 
 struct Waiting {
@@ -28,7 +31,10 @@ impl Queue {
     pub fn push(&mut self, stanza: Node, written: bool) {
         if self.waiting.len() == CAPACITY {
             log::warn!("dropped the oldest stanza of a queue of {CAPACITY}");
-            self.waiting.pop_front();
+            self.remove(0);
+        }
+        if let Some(id) = message_id(&stanza) {
+            *self.copies.entry(id.into_owned()).or_default() += 1;
         }
         self.waiting.push_back(Waiting { stanza, written, backlog: false });
     }
@@ -106,16 +112,37 @@ impl Queue {
                 && (class != "receipt" || stanza.attr("type").as_deref() == kind)
         });
         if let Some(place) = acknowledged {
-            self.waiting.remove(place);
+            self.remove(place);
         }
     }
 
     /// Takes out a message that arrived, by its receipt: with all its copies.
     pub fn arrived(&mut self, id: &str) {
-        self.waiting.retain(|Waiting { stanza, .. }| {
-            stanza.tag != "message" || stanza.attr("id").is_none_or(|waiting| waiting != id)
-        });
+        let mut place = 0;
+        while self.copies.contains_key(id) && place < self.waiting.len() {
+            if message_id(&self.waiting[place].stanza).is_some_and(|waiting| waiting == id) {
+                self.remove(place);
+            } else {
+                place += 1;
+            }
+        }
     }
+
+    fn remove(&mut self, place: usize) {
+        let Some(removed) = self.waiting.remove(place) else { return };
+        if let Some(id) = message_id(&removed.stanza)
+            && let Some(copies) = self.copies.get_mut(&*id)
+        {
+            *copies -= 1;
+            if *copies == 0 {
+                self.copies.remove(&*id);
+            }
+        }
+    }
+}
+
+fn message_id(stanza: &Node) -> Option<Cow<'_, str>> {
+    stanza.attr("id").filter(|_| stanza.tag == "message")
 }
 
 #[cfg(test)]
