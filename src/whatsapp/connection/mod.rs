@@ -284,7 +284,7 @@ impl Connection {
         let ages = store.database().read(|conn| connection_attempt::ages(conn, now))?;
         self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
         let handover = Handover::default();
-        let unreadable = Unreadable { hook: hook.clone(), bell: missing_bell };
+        let unreadable = Unreadable::new(hook.clone(), missing_bell);
         let mut course = Course::new(&settings.backoff, settings.stable);
         let mut way = Way {
             connection: self.clone(),
