@@ -54,6 +54,12 @@ pub const BOUNDS: &[Bound] = &[
     ),
     bound("lost messages at once", "whatsapp/session_store/lost.rs", "MOST", "WhatsApp keeps them"),
     bound("complaints remembered", "whatsapp/owed_answers.rs", "REMEMBERED", "the oldest is forgotten"),
+    bound(
+        "messages of other kinds",
+        "whatsapp/missing_messages.rs",
+        "OTHER_KINDS",
+        "the oldest is forgotten",
+    ),
     bound("answers owed at once", "whatsapp/owed_answers.rs", "AT_ONCE", "the next login brings them again"),
     bound("replies on their way", "whatsapp/outbox.rs", "MAX_IN_FLIGHT", "they wait in the ledger"),
     bound("notices for the terminal", "whatsapp/connection/mod.rs", "NOTICES", "one is dropped"),

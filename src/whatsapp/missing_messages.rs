@@ -9,8 +9,8 @@
 //! note of it). The customer is asked when nothing has come of that. Never at once: to somebody whose keys are
 //! unknown WhatsApp may refuse the very message that asks (error 479).
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
@@ -19,7 +19,7 @@ use wacore::types::events::{
 };
 use wacore::types::message::{EditAttribute, MessageCategory, MessageInfo};
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
+use wacore_binary::{Jid, Node, NodeRef};
 use whatsapp_rust::Client;
 use whatsapp_rust::features::RetryRequestOptions;
 
@@ -45,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Nobody is asked for a message that is older than this, in seconds: what it was about is over.
 const OLDEST_ASKED_FOR: i64 = 24 * 3600;
+
+/// Messages of other kinds that are remembered, the latest: it is known within moments whether they can be read.
+const OTHER_KINDS: usize = 256;
 
 /// One request is one stanza on a line that is up.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -171,29 +174,53 @@ fn stanza(missing: &Missing) -> Option<Node> {
 /// message in five minutes; whether it asks for the message again cannot be seen, so that is not relied on.
 #[derive(Clone)]
 pub struct Unreadable {
-    pub hook: Hook,
-    /// Rung after a message was missed.
-    pub bell: Bell,
+    hook: Hook,
+    bell: Bell,
+    /// Ids of messages that nobody wrote as such, by their stanzas: whatsapp-rust 0.7 does not pass the type on.
+    other_kinds: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl EventHandler for Unreadable {
     fn interest(&self) -> EventInterest {
-        EventInterest::of(&[EventKind::UndecryptableMessage])
+        EventInterest::of(&[EventKind::RawNode, EventKind::UndecryptableMessage])
     }
 
     fn handle_event(&self, event: Arc<Event>) {
-        if let Event::UndecryptableMessage(message) = &*event
-            && is_worth_asking_for(message)
-        {
-            self.note(&message.info);
+        match &*event {
+            Event::RawNode(stanza) if stanza.tag() == "message" => self.look_at(stanza.get()),
+            Event::UndecryptableMessage(message) if is_worth_asking_for(message) => self.note(&message.info),
+            _ => {}
         }
     }
 }
 
 impl Unreadable {
+    /// `bell` is rung after a message was missed.
+    pub fn new(hook: Hook, bell: Bell) -> Self {
+        Self { hook, bell, other_kinds: Arc::default() }
+    }
+
+    /// Remembers that a message is of a kind that nobody waits for an answer to: a reaction, a vote.
+    fn look_at(&self, message: &NodeRef<'_>) {
+        let kind = message.get_attr("type").map(|kind| kind.as_str());
+        if matches!(kind.as_deref(), Some("text" | "media")) {
+            return;
+        }
+        let Some(id) = message.get_attr("id").map(|id| id.as_str().into_owned()) else { return };
+        let mut others = self.other_kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if others.len() >= OTHER_KINDS {
+            others.pop_front();
+        }
+        others.push_back(id);
+    }
+
+    fn is_of_another_kind(&self, id: &str) -> bool {
+        self.other_kinds.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|other| other == id)
+    }
+
     /// The message is missed from now on, if it is one that a customer would wait for an answer to.
     pub(super) fn note(&self, info: &MessageInfo) {
-        if !is_from_a_customer(info) {
+        if !is_from_a_customer(info) || self.is_of_another_kind(&info.id) {
             return;
         }
         let missing = Missing {
@@ -248,7 +275,6 @@ fn is_from_a_customer(info: &MessageInfo) -> bool {
         && is_person(&info.source.chat)
         && info.category != MessageCategory::Peer
         && info.edit == EditAttribute::Empty
-        && matches!(info.r#type.as_str(), "text" | "media")
 }
 
 #[cfg(test)]
@@ -279,7 +305,7 @@ mod tests {
         let jid: Jid = "6280000000001@s.whatsapp.net".parse().unwrap();
         let source =
             wacore::types::message::MessageSource { chat: jid.clone(), sender: jid, ..Default::default() };
-        MessageInfo { source, id: "3EB0".into(), r#type: "text".into(), ..MessageInfo::default() }
+        MessageInfo { source, id: "3EB0".into(), ..MessageInfo::default() }
     }
 
     fn unreadable(mode: DecryptFailMode, kind: UnavailableType) -> bool {
@@ -305,7 +331,6 @@ mod tests {
     #[test]
     fn only_what_a_person_wrote_to_the_bot_is_asked_for() {
         assert!(is_from_a_customer(&info()));
-        assert!(is_from_a_customer(&MessageInfo { r#type: "media".into(), ..info() }));
         let change = |change: &dyn Fn(&mut MessageInfo)| {
             let mut info = info();
             change(&mut info);
@@ -318,20 +343,41 @@ mod tests {
         assert!(!change(&|info| info.category = MessageCategory::Peer));
         assert!(!change(&|info| info.edit = EditAttribute::MessageEdit));
         assert!(!change(&|info| info.edit = EditAttribute::SenderRevoke));
-        for kind in ["reaction", "poll", "pay", ""] {
-            assert!(!change(&|info| info.r#type = kind.into()), "{kind}");
-        }
     }
 
     #[test]
-    fn a_note_is_durable_when_it_returns_and_a_stranger_cannot_make_many() {
+    fn what_is_neither_text_nor_media_is_left_alone() {
+        let (unreadable, database) = unreadables();
+        let came = |id: usize, kind: &'static str| {
+            let stanza = NodeBuilder::new("message").attr("id", id.to_string()).attr("type", kind).build();
+            unreadable.look_at(&stanza.as_node_ref());
+            unreadable.note(&MessageInfo { id: id.to_string(), ..info() });
+        };
+        came(1, "reaction");
+        came(2, "poll");
+        assert!(database.read(missing_message::all).unwrap().is_empty());
+        came(3, "text");
+        came(4, "media");
+        assert_eq!(database.read(missing_message::all).unwrap().len(), 2);
+        for id in 0..2 * OTHER_KINDS {
+            came(id, "reaction");
+        }
+        assert_eq!(unreadable.other_kinds.lock().unwrap().len(), OTHER_KINDS);
+    }
+
+    fn unreadables() -> (Unreadable, Database) {
         use crate::whatsapp::activity::Activity;
         use crate::whatsapp::session_store::SessionStore;
 
         let database = Database::in_memory().unwrap();
         let (hook, _deliveries) =
             crate::whatsapp::inbox::inbox(1, SessionStore::new(database.clone()), Activity::default());
-        let unreadable = Unreadable { hook, bell: Bell::default() };
+        (Unreadable::new(hook, Bell::default()), database)
+    }
+
+    #[test]
+    fn a_note_is_durable_when_it_returns_and_a_stranger_cannot_make_many() {
+        let (unreadable, database) = unreadables();
         for id in 0..10 {
             unreadable.note(&MessageInfo { id: id.to_string(), ..info() });
         }

@@ -295,7 +295,7 @@ impl Connection {
         self.state().standing.phone_seen = store.database().read(phone_seen::load)?;
         let handover = Handover::default();
         let backlog = transport.backlog.clone();
-        let unreadable = Unreadable { hook: hook.clone(), bell: missing_bell };
+        let unreadable = Unreadable::new(hook.clone(), missing_bell);
         let mut course = Course::new(&settings.backoff, settings.stable);
         let mut way = Way {
             connection: self.clone(),

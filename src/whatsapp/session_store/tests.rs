@@ -597,3 +597,23 @@ fn what_strangers_make_of_a_session_has_a_bound() {
         assert!(store.has_session(ADDRESS).await.unwrap());
     });
 }
+
+#[test]
+fn what_stood_under_a_lid_follows_when_the_store_learns_its_number() {
+    use crate::ledger::registration::Sender;
+    use crate::ledger::{conversation, person};
+
+    let store = in_memory();
+    let hidden = Sender::lid(LID);
+    store
+        .database
+        .write_now::<_, LedgerError>(|tx| {
+            person::recognise(tx, &hidden, 1)?;
+            conversation::save(tx, hidden.expose(), "waits", 1)
+        })
+        .unwrap();
+    smol::block_on(store.put_lid_mappings(&[mapping(LID, PHONE, 1), mapping("1", "62", 1)])).unwrap();
+    let found = store.database.read(|conn| conversation::load(conn, PHONE)).unwrap();
+    assert_eq!(found, Some(("waits".into(), 1)));
+    assert_eq!(rows(&store, "person"), 1, "nobody else has written");
+}
