@@ -169,6 +169,10 @@ impl Connection {
                     let assertion = Assertion { assertion_json: json, credential_id };
                     if let Err(error) = client.send_passkey_response(assertion).await {
                         log::warn!("connection: WhatsApp did not take the passkey's answer: {error}");
+                        if !client.is_connected() {
+                            // It may not even have it; what follows is said by the end of the connection.
+                            continue;
+                        }
                         self.linking(Happened::ProofRefused(error.to_string()));
                         if !self.is_behind_passkey() {
                             self.state().end.get_or_insert(End::LinkAnew);
