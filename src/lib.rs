@@ -63,6 +63,9 @@
 //! * *decided that the disk has no room for registrations?* [`disk_space::Limits`]; what is answered then,
 //!   in [`reception`].
 //! * *decided which time it is?* [`trusted_clock`]; the day of a registration, [`desk::step`].
+//! * *decided who is asked to send a message again, and when?* [`whatsapp::missing_messages`]; how often, in
+//!   [`reception`].
+//! * *decided that two addresses are one person?* [`ledger::person`].
 //! * *looked at when somebody asks what to repair?* [`cli::doctor`]: findings as data, words apart.
 //! * *what lies on the box?* `rootfs/`, carried by the program and installed by [`cli::install`].
 //! * *decided when a bot that ended is started again?* Outside of it: the unit and
