@@ -224,20 +224,24 @@ mod tests {
         (from..to).map(|place| place.to_string()).collect()
     }
 
+    /// Twenty messages, and the token of who wrote them.
+    const BACKLOG: usize = 21;
+
     #[test]
     fn a_backlog_is_announced_begun_and_goes_on_as_it_is_asked_for() {
         let mut linked = away(20);
         linked.world.activate(linked.socket, COMPANION);
         let first = came(&mut linked);
-        assert_eq!(first[0], "offline_preview 20");
+        assert_eq!(first[0], format!("offline_preview {BACKLOG}"));
         assert_eq!(first[1..], places(0, PRIMER));
         // What comes meanwhile comes behind it.
         write(&mut linked, 1);
         assert_eq!(came(&mut linked), [""; 0]);
         assert_eq!(ask(&mut linked, 10), places(PRIMER, PRIMER + 10));
         let last = ask(&mut linked, 200);
-        assert_eq!(last[..5], places(15, 20));
-        assert_eq!(last[5..], ["offline 20", "live"]);
+        let (rest, then) = last.split_at(BACKLOG - PRIMER - 10);
+        assert_eq!(rest, places(PRIMER + 10, BACKLOG));
+        assert_eq!(then, [format!("offline {BACKLOG}"), "live".into()]);
         assert_eq!(ask(&mut linked, 200), [""; 0]);
         write(&mut linked, 1);
         assert_eq!(came(&mut linked), ["live"]);
@@ -254,8 +258,9 @@ mod tests {
         linked.world.now.instant += UNASKED;
         linked.world.run_timers();
         let rest = came(&mut linked);
-        assert_eq!(rest[..15], places(PRIMER, 20));
-        assert_eq!(rest[15..], ["offline 20"]);
+        let (rest, then) = rest.split_at(BACKLOG - PRIMER);
+        assert_eq!(rest, places(PRIMER, BACKLOG));
+        assert_eq!(then, [format!("offline {BACKLOG}")]);
     }
 
     #[test]
