@@ -3,9 +3,9 @@
 
 use bot_kjp::clock;
 use rusqlite::Connection;
-use testbed::{Addressing, Fault, Handset, Lock};
+use testbed::{Addressing, Fault, Handset, Lock, Options, WhatsApp};
 
-use super::bot::{Bot, DEADLINE};
+use super::bot::{Bot, DEADLINE, Home};
 use super::health::Page;
 use super::scene::{Scene, until, wait_for};
 
@@ -260,8 +260,10 @@ fn a_reply_whose_recipient_never_has_keys_is_given_up_with_its_reason() {
     scene.server.fault_on(ani.number(), Fault::RefuseKeys { count: None }).expect("the fault is set");
     let bot = scene.run();
     bot.wait_for_line("given up: no_phone");
-    let times = scene.home.ledger().count("SELECT unkeyed FROM outbox WHERE failed_at IS NOT NULL");
-    assert_eq!(times, 3, "and one more that was the last:\n{}", bot.output());
+    // The word comes before the deed.
+    let given_up = "SELECT count(*) FROM outbox WHERE failed_at IS NOT NULL AND unkeyed = 3";
+    until(|| (scene.home.ledger().count(given_up) == 1).then_some(()))
+        .unwrap_or_else(|| panic!("three attempts and one more that was the last:\n{}", bot.output()));
     let metrics = page.metrics();
     assert_eq!(metrics["bot_kjp_outbox_given_up{reason=\"no_phone\"}"], 1.0);
     let said = scene.home.command(&["status"]).output().expect("status runs").stdout;
@@ -287,4 +289,41 @@ fn a_reply_refused_at_one_address_goes_to_the_persons_other_one() {
     let tried = bot.output().matches("trying the person's other address").count();
     assert_eq!(tried, 4, "{}", bot.output());
     assert_eq!((shown(&ani).len(), ani.failed_decryptions()), (9, 0));
+}
+
+#[test]
+fn who_gives_no_token_is_reached_by_one_made_from_the_salt_that_the_phone_synchronises() {
+    let server = WhatsApp::start(Options::default()).expect("WhatsApp's side starts");
+    let home = Home::new(&server);
+    let operator = server.phone("scenario:nct_send_ab,nct_syncd_delivery:Operator").expect("a phone");
+    let scene = Scene { server, home, operator };
+    let bot = scene.run();
+    scene.operator.scan_qr(&bot.wait_for_qr()).expect("the phone accepts the QR code");
+    // It comes some time after the login, and is written down with the next save of the device.
+    let salted = "SELECT count(*) FROM wa_device WHERE json_type(body, '$.nct_salt') = 'array'";
+    until(|| (scene.home.ledger().count(salted) == 1).then_some(()))
+        .unwrap_or_else(|| panic!("no salt came:\n{}", bot.output()));
+    let ani = scene.server.phone("scenario:restricted,cs_enabled=1:Ani").expect("a phone");
+    ani.set_gives_tokens(false);
+    scene.say(&ani, "1");
+    until(|| (!ani.shown().is_empty() || refused(&scene) > 0).then_some(())).expect("an attempt");
+    assert_eq!(refused(&scene), 0, "{}", bot.output());
+    // Whoever does not take such tokens stays closed.
+    let budi = closed(&scene, "Budi");
+    scene.say(&budi, "1");
+    wait_until_refused(&scene, 1, &bot);
+}
+
+#[test]
+fn without_the_property_no_token_is_shown_and_the_reply_is_kept() {
+    /// "Clients attach tokens of contacts."
+    const SEND_TOKENS: u32 = 10_518;
+    let scene = Scene::new();
+    scene.server.set_property(SEND_TOKENS, false);
+    let bot = scene.run();
+    let ani = scene.server.phone("restricted:Ani").expect("a phone");
+    scene.say(&ani, "1");
+    wait_until_refused(&scene, 1, &bot);
+    wait_until_parked(&scene, 1, &bot);
+    assert!(shown(&ani).is_empty());
 }

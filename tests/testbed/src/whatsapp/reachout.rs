@@ -232,7 +232,7 @@ impl World {
         let notification = HistorySyncNotification {
             file_length: Some(payload.len() as u64),
             sync_type: Some(HistorySyncType::INITIAL_BOOTSTRAP),
-            initial_hist_bootstrap_inline_payload: Some(payload.into()),
+            initial_hist_bootstrap_inline_payload: Some(payload),
             ..HistorySyncNotification::default()
         };
         let message = Message {
