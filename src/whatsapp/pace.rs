@@ -41,7 +41,7 @@ impl Pace {
         // The few milliseconds by which one is late do not put off all that follow: in a queue of thousands
         // they add up to minutes.
         let late = now.saturating_sub(self.next);
-        let slot = if late <= self.total_gap / 4 { self.next } else { now };
+        let slot = if late <= self.total_gap / 2 { self.next } else { now };
         self.next = slot + self.total_gap;
     }
 }
