@@ -78,7 +78,7 @@ pub const BOUNDS: &[Bound] = &[
     bound("refused_message", "ledger/refused_message.rs", "CAPACITY", "the oldest make room"),
     bound("shut_chat", "ledger/reachout.rs", "MAX_SHUT", "the oldest are forgotten"),
     bound("answered_chat", "ledger/reachout.rs", "MAX_ANSWERED", "the oldest are forgotten"),
-    bound("tokens that came", "whatsapp/reachout.rs", "MOST_TOKENS", "the oldest is forgotten"),
+    bound("tokens that came", "whatsapp/reachout.rs", "MOST_TOKENS", "one that comes then is noticed later"),
     bound("process_start", "ledger/process_start.rs", "KEEP", "the oldest make room"),
     bound("connection_attempt", "ledger/connection_attempt.rs", "MOST", "no further try within the hour"),
     bound("alert", "ledger/alert.rs", "MOST", "the oldest make room"),

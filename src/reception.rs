@@ -191,8 +191,10 @@ fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -
         return Ok(());
     }
     // Whoever writes again may be let in again: what WhatsApp refused to them gets another attempt.
-    if reachout::wrote(tx, chat, trusted_clock::now())? {
-        outbox::release(tx, chat)?;
+    for chat in chats(incoming) {
+        if reachout::wrote(tx, &chat, trusted_clock::now())? {
+            outbox::release(tx, &chat)?;
+        }
     }
     // Known by the person, not by the chat: the same person has two addresses.
     let sender = &person::recognise(tx, &incoming.sender, message.at)?;
@@ -270,12 +272,18 @@ fn miss(tx: &Connection, incoming: &Incoming, device: u16) -> Result<(), LedgerE
 
 /// A message came: it is not missed any more, by whatever address it was.
 fn forget_missing(tx: &Connection, incoming: &Incoming) -> Result<(), LedgerError> {
-    let Incoming { chat, sender, message_id, .. } = incoming;
+    let chats = chats(incoming);
+    let chats: Vec<&str> = chats.iter().map(String::as_str).collect();
+    missing_message::forget(tx, &chats, &incoming.message_id)
+}
+
+/// The chat of a message by every address of its sender that the message names.
+fn chats(incoming: &Incoming) -> Vec<String> {
+    let Incoming { chat, sender, .. } = incoming;
     let phone = sender.number().map(|digits| format!("{digits}@s.whatsapp.net"));
     let lid = sender.lid_digits().map(|digits| format!("{digits}@lid"));
-    let chats: Vec<&str> =
-        [Some(chat), phone.as_ref(), lid.as_ref()].into_iter().flatten().map(|c| &**c).collect();
-    missing_message::forget(tx, &chats, message_id)
+    let others = [phone, lid].into_iter().flatten().filter(|other| other != chat);
+    std::iter::once(chat.clone()).chain(others).collect()
 }
 
 /// Nobody has sent a missed message: its sender is asked to, unless it came meanwhile.

@@ -193,7 +193,10 @@ fn is_crowded(conn: &Connection) -> Result<bool, LedgerError> {
     let waiting: u32 = conn
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM outbox INDEXED BY outbox_turn
-             WHERE failed_at IS NULL AND parked_at IS NULL LIMIT ?1)",
+             WHERE failed_at IS NULL
+               AND NOT EXISTS (SELECT 1 FROM outbox AS parked
+                               WHERE parked.chat = outbox.chat AND parked.parked_at IS NOT NULL
+                                 AND parked.failed_at IS NULL) LIMIT ?1)",
         )?
         .query_row([CROWDED], |row| row.get(0))?;
     Ok(waiting >= CROWDED)
@@ -420,9 +423,15 @@ pub fn difficulty(conn: &Connection, id: i64) -> Result<Difficulty, LedgerError>
         .unwrap_or_default())
 }
 
-/// Sets a reply's next attempt without counting one.
+/// Sets a reply's next attempt without counting one. Its chat goes behind all others, unless an
+/// alert is among it.
 pub fn put_off(tx: &Connection, id: i64, until: i64) -> Result<(), LedgerError> {
     tx.prepare_cached("UPDATE outbox SET next_attempt_at = ?2 WHERE id = ?1")?.execute([id, until])?;
+    tx.prepare_cached(&format!(
+        "UPDATE outbox SET turn = {LAST_TURN}
+         WHERE chat = (SELECT chat FROM outbox WHERE id = ?1) AND failed_at IS NULL AND turn > 0"
+    ))?
+    .execute([id])?;
     Ok(())
 }
 

@@ -74,7 +74,9 @@ pub fn recognise(tx: &Connection, seen: &Sender, at: i64) -> Result<Sender, Ledg
 
 /// WhatsApp says that this number and this LID are one person. Of people who never wrote nothing is kept.
 pub fn are_one(tx: &Connection, phone: &str, lid: &str) -> Result<(), LedgerError> {
-    let Some(both) = Sender::of(Some(phone), Some(lid)) else { return Ok(()) };
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = is_number(phone) && is_number(lid);
+    let Some(both) = Sender::of(Some(phone), Some(lid)).filter(|_| numbers) else { return Ok(()) };
     if !rows_of(tx, &both)?.is_empty() {
         // Nobody wrote now.
         recognise(tx, &both, 0)?;

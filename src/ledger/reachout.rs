@@ -123,6 +123,11 @@ pub fn accepted(tx: &Connection, chat: &str, now: i64) -> Result<bool, LedgerErr
     Ok(tx.prepare_cached("DELETE FROM shut_chat WHERE chat = ?1")?.execute([chat])? > 0)
 }
 
+/// WhatsApp took a reply at the person's other address: this chat is open too. `true` if it was shut.
+pub fn opened(tx: &Connection, chat: &str) -> Result<bool, LedgerError> {
+    Ok(tx.prepare_cached("DELETE FROM shut_chat WHERE chat = ?1")?.execute([chat])? > 0)
+}
+
 /// Whether a chat has got a reply before.
 pub fn was_answered(conn: &Connection, chat: &str) -> Result<bool, LedgerError> {
     Ok(conn.prepare_cached("SELECT 1 FROM answered_chat WHERE chat = ?1")?.exists([chat])?)
@@ -163,6 +168,13 @@ pub fn locked(tx: &Connection, lock: &Lock) -> Result<(), LedgerError> {
 /// First replies wait until then.
 pub fn pause(tx: &Connection, until: i64) -> Result<(), LedgerError> {
     tx.prepare_cached("UPDATE reachout_lock SET paused_until = ?1")?.execute([until])?;
+    Ok(())
+}
+
+/// A first reply has got through: no pause, and none that has just ended, makes the next ones wait.
+pub fn end_pause(tx: &Connection) -> Result<(), LedgerError> {
+    let end = "UPDATE reachout_lock SET paused_until = NULL WHERE paused_until IS NOT NULL";
+    tx.prepare_cached(end)?.execute([])?;
     Ok(())
 }
 

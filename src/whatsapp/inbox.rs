@@ -112,6 +112,14 @@ impl Hook {
             .map_err(anyhow::Error::new)
     }
 
+    /// Whether a message of that id was read and its effects are not durable yet; also if nobody can tell.
+    pub fn may_be_owed(&self, id: &str) -> bool {
+        self.store.is_owed(id).unwrap_or_else(|error| {
+            log::error!("inbox: whether message {id} is durable could not be read: {error}");
+            true
+        })
+    }
+
     /// Takes in a message that nobody has sent again. Returns when that is durable.
     pub async fn lost_for_good(&self, missing: &Missing) -> anyhow::Result<()> {
         let sender: Jid = missing.sender.parse()?;

@@ -180,6 +180,13 @@ pub struct Unreadable {
     other_kinds: Arc<Mutex<VecDeque<String>>>,
 }
 
+impl Unreadable {
+    /// Whether a message of that id was read and its effects are not durable yet, as far as that can be known.
+    pub fn may_be_owed(&self, id: &str) -> bool {
+        self.hook.may_be_owed(id)
+    }
+}
+
 impl EventHandler for Unreadable {
     fn interest(&self) -> EventInterest {
         EventInterest::of(&[EventKind::RawNode, EventKind::UndecryptableMessage])

@@ -93,7 +93,7 @@ impl Outbox {
     pub async fn run(self, executor: Executor) {
         let start = clock::now();
         let outbox = Arc::new(self);
-        let mut pace = Pace::new(outbox.per_chat_per_second, outbox.total_per_second);
+        let pace = Arc::new(Mutex::new(Pace::new(outbox.per_chat_per_second, outbox.total_per_second)));
         let busy = Busy::default();
         let mut lines = 0;
         loop {
@@ -104,27 +104,31 @@ impl Outbox {
             }
             let now = clock::since(start);
             // Of those that may leave equally soon, the first: its chat has waited longest.
-            let next =
-                outbox.due(&busy).await.into_iter().min_by_key(|due| pace.earliest(&due.reply.chat, now));
-            let Some(due) = next else {
+            let due = outbox.due(&busy).await;
+            let earliest = |due: &DueReply| locked(&pace).earliest(&due.reply.chat, now);
+            let Some(due) = due.into_iter().min_by_key(earliest) else {
                 outbox.rung_within(IDLE).await;
                 continue;
             };
-            let slot = pace.earliest(&due.reply.chat, now);
+            let slot = earliest(&due);
             if slot > now {
                 // Look again afterwards: another chat may have become due meanwhile.
                 outbox.rung_within(slot - now).await;
                 continue;
             }
-            pace.leave(&due.reply.chat, now);
+            locked(&pace).leave(&due.reply.chat, now);
             let turn = busy.take(&due.reply.chat);
-            let outbox = outbox.clone();
+            let (outbox, pace) = (outbox.clone(), pace.clone());
             executor
                 .spawn(async move {
-                    if let Err(error) = outbox.send(&due, &turn).await {
-                        log::error!("outbox: reply {} not recorded: {error}", due.reply.wa_message_id);
-                        // A disk that refuses is not asked again at once.
-                        clock::sleep(IDLE).await;
+                    match outbox.send(&due, &turn).await {
+                        Ok(true) => {}
+                        Ok(false) => locked(&pace).take_back(&due.reply.chat),
+                        Err(error) => {
+                            log::error!("outbox: reply {} not recorded: {error}", due.reply.wa_message_id);
+                            // A disk that refuses is not asked again at once.
+                            clock::sleep(IDLE).await;
+                        }
                     }
                     drop(turn);
                     outbox.bell.ring();
@@ -168,32 +172,39 @@ impl Outbox {
         .await;
     }
 
-    async fn send(&self, due: &DueReply, turn: &Turn) -> Result<(), LedgerError> {
-        let Some(client) = self.connection.client() else { return Ok(()) };
+    /// Whether an attempt was made. If not, others need not wait for it.
+    async fn send(&self, due: &DueReply, turn: &Turn) -> Result<bool, LedgerError> {
+        let Some(client) = self.connection.client() else { return Ok(false) };
         let Ok(chat) = due.reply.chat.parse::<Jid>() else {
-            return self.give_up(due, &Reason::AddressUnreadable).await;
+            self.give_up(due, &Reason::AddressUnreadable).await?;
+            return Ok(false);
         };
         self.know_properties(&client).await;
         let person = reachout::addresses(&client, &chat).await;
         let facts = self.facts(&client, due, &person, turn).await?;
         let decision = refusal::before(&facts);
         if let Before::GiveUp(reason) = decision {
-            return self.give_up(due, &reason).await;
+            self.give_up(due, &reason).await?;
+            return Ok(false);
         }
         if let Some(why) = due.exhausted(facts.now) {
-            return self.give_up(due, &Reason::Exhausted(why)).await;
+            self.give_up(due, &Reason::Exhausted(why)).await?;
+            return Ok(false);
         }
         if let Before::Park(until) = decision {
             log::info!("outbox: reply {} waits: WhatsApp does not let it in now", due.reply.wa_message_id);
-            return self.unless_replaced(due, |tx| outbox::park(tx, due.id, until, facts.now)).await;
+            self.unless_replaced(due, |tx| outbox::park(tx, due.id, until, facts.now)).await?;
+            return Ok(false);
         }
         let alone = (decision == Before::SendFirst).then(|| self.firsts.try_lock());
         if matches!(alone, Some(None)) && self.is_suspicious(facts.now)? {
             let until = facts.now + NEXT_FIRST;
-            return self.unless_replaced(due, |tx| outbox::put_off(tx, due.id, until)).await;
+            self.unless_replaced(due, |tx| outbox::put_off(tx, due.id, until)).await?;
+            return Ok(false);
         }
         let _alone = alone.flatten();
-        self.attempt(&client, due, chat, &person, &facts).await
+        self.attempt(&client, due, chat, &person, &facts).await?;
+        Ok(true)
     }
 
     /// What is known about a reply whose turn it is. Waits a moment for a token of who gets a first reply.
@@ -206,9 +217,11 @@ impl Outbox {
     ) -> Result<Facts, LedgerError> {
         // Whoever writes to their own phone needs nobody's leave.
         let own = client.pn().is_some_and(|own| person.phone.as_ref().is_some_and(|to| to.user == own.user));
+        // Operators must hear of it.
+        let vouched = own || due.reply.kind == outbox::Kind::Alert;
         let read = || {
             self.database.read(|conn| {
-                let mut answered = own || ledger::reachout::was_answered(conn, &due.reply.chat)?;
+                let mut answered = vouched || ledger::reachout::was_answered(conn, &due.reply.chat)?;
                 for chat in person.chats() {
                     answered = answered || ledger::reachout::was_answered(conn, &chat)?;
                 }
@@ -276,7 +289,7 @@ impl Outbox {
         let unkeyed = self.database.read(|conn| outbox::difficulty(conn, due.id))?.unkeyed;
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
         let mut options = SendOptions::default().with_message_id(id.clone());
-        if unkeyed > 0 {
+        if unkeyed > 0 || due.attempts > 0 {
             options = options.with_device_freshness(Freshness::Refresh);
         }
         let own = Addresses { phone: client.pn(), lid: client.lid() };
@@ -310,7 +323,7 @@ impl Outbox {
                         .answer(&ack, async { client.send_node(stanza).await.map_err(SendError::from) })
                         .await;
                 }
-                (After::Delivered, _) => return self.delivered(due, facts),
+                (After::Delivered, _) => return self.delivered(due, person, facts),
                 (After::Park, _) => return self.park_refused(client, due, person, facts).await,
                 (After::Afresh, _) => {
                     log::warn!(
@@ -373,13 +386,24 @@ impl Outbox {
     }
 
     /// The recipient's phone has it, or will. What was parked behind it follows.
-    fn delivered(&self, due: &DueReply, facts: &Facts) -> Result<(), LedgerError> {
+    fn delivered(&self, due: &DueReply, person: &Addresses, facts: &Facts) -> Result<(), LedgerError> {
         let chat = &due.reply.chat;
         // A power cut in the next moment has it sent again, as the same message.
         self.database.write_lazily(|tx| {
             outbox::remove(tx, &due.reply.wa_message_id)?;
-            if ledger::reachout::accepted(tx, chat, facts.now)? || facts.parked_at.is_some() {
-                outbox::release(tx, chat)?;
+            let mut was_shut = ledger::reachout::accepted(tx, chat, facts.now)?;
+            let others: Vec<String> = person.chats().filter(|other| other != chat).collect();
+            for other in &others {
+                was_shut |= ledger::reachout::opened(tx, other)?;
+            }
+            if was_shut || facts.parked_at.is_some() {
+                for chat in others.iter().chain([chat]) {
+                    outbox::release(tx, chat)?;
+                }
+            }
+            if !facts.answered && !facts.has_token {
+                // A first reply that nothing vouched for: WhatsApp lets them through again.
+                ledger::reachout::end_pause(tx)?;
             }
             Ok(())
         })
@@ -421,10 +445,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether somebody was refused lately.
+    /// Whether somebody was refused lately, or a pause has ended and no first reply has got through since.
     fn is_suspicious(&self, now: i64) -> Result<bool, LedgerError> {
-        let since = now - refusal::SUSPICION_SECONDS;
-        Ok(self.database.read(|conn| ledger::reachout::people_refused_since(conn, since))? > 0)
+        self.database.read(|conn| {
+            let since = now - refusal::SUSPICION_SECONDS;
+            Ok(ledger::reachout::standing(conn)?.paused_until.is_some()
+                || ledger::reachout::people_refused_since(conn, since)? > 0)
+        })
     }
 
     /// Fetches the account's properties once on each connection before the first reply: without them
@@ -457,6 +484,10 @@ impl Outbox {
     ) -> Result<(), LedgerError> {
         self.database.write(|tx| if outbox::stands(tx, due)? { change(tx) } else { Ok(()) }).await
     }
+}
+
+fn locked(pace: &Mutex<Pace>) -> std::sync::MutexGuard<'_, Pace> {
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What became of a reply that was handed to WhatsApp.

@@ -31,7 +31,8 @@ const REMEMBERED: usize = 32;
 const AT_ONCE: usize = 32;
 
 /// The answer comes so long after the stanza: whatever whatsapp-rust and the bot can do with it is done by
-/// then, and durable.
+/// then. A message that was read and is still not durable is not answered: the disk refuses, and WhatsApp
+/// keeps it.
 const AFTER: Duration = Duration::from_secs(10);
 
 /// An answer is a stanza or two on a line that is up.
@@ -56,11 +57,14 @@ impl Complaints {
         before.saturating_add(1)
     }
 
-    /// Whether this stanza is to be answered now; then it counts as answered.
-    fn take_due(&mut self, tag: &str, id: &str) -> bool {
-        let due =
-            self.0.iter().position(|((class, of), count)| class == tag && of == id && *count >= COMPLAINTS);
-        due.and_then(|place| self.0.remove(place)).is_some()
+    /// Whether this stanza is to be answered when it comes.
+    fn is_due(&self, tag: &str, id: &str) -> bool {
+        self.0.iter().any(|((class, of), count)| class == tag && of == id && *count >= COMPLAINTS)
+    }
+
+    /// It was answered.
+    fn forget(&mut self, tag: &str, id: &str) {
+        self.0.retain(|((class, of), _)| class != tag || of != id);
     }
 
     fn is_empty(&self) -> bool {
@@ -73,19 +77,19 @@ pub struct OwedAnswers {
     connection: Connection,
     executor: Executor,
     unreadable: Unreadable,
-    complaints: Mutex<Complaints>,
+    complaints: Arc<Mutex<Complaints>>,
     /// One token for each answer under way.
     under_way: Arc<()>,
 }
 
 impl OwedAnswers {
     pub fn new(connection: Connection, executor: Executor, unreadable: Unreadable) -> Self {
-        let (complaints, under_way) = (Mutex::default(), Arc::new(()));
+        let (complaints, under_way) = (Arc::default(), Arc::new(()));
         Self { connection, executor, unreadable, complaints, under_way }
     }
 
     fn complaints(&self) -> MutexGuard<'_, Complaints> {
-        self.complaints.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.complaints)
     }
 
     fn complained(&self, error: &StreamError) {
@@ -107,7 +111,7 @@ impl OwedAnswers {
             return;
         }
         let due = !self.complaints().is_empty()
-            && node.get_attr("id").is_some_and(|id| self.complaints().take_due(&node.tag, &id.as_str()));
+            && node.get_attr("id").is_some_and(|id| self.complaints().is_due(&node.tag, &id.as_str()));
         if due {
             self.answer(stanza, AFTER);
         }
@@ -120,23 +124,30 @@ impl OwedAnswers {
             return;
         }
         let (connection, stanza, token) = (self.connection.clone(), stanza.clone(), self.under_way.clone());
-        let unreadable = after.is_zero().then(|| self.unreadable.clone());
+        let (unreadable, complaints) = (self.unreadable.clone(), self.complaints.clone());
         let answering = async move {
             let _token = token;
             clock::sleep(after).await;
             let Some(client) = connection.client() else { return };
             let node = stanza.get();
-            if let Some(unreadable) = unreadable
+            let id = node.get_attr("id").map(|id| id.as_str().into_owned()).unwrap_or_default();
+            if node.tag == "message" && unreadable.may_be_owed(&id) {
+                log::error!(
+                    "owed: message {id} is not durable yet and stays with WhatsApp, whatever it says"
+                );
+                return;
+            }
+            if after.is_zero()
                 && let Some(own) = client.pn()
                 && let Ok(info) = wacore::messages::parse_message_info(node, &own, client.lid().as_ref())
             {
                 // Its phone cannot be asked to encrypt again what it never encrypted.
                 unreadable.note(&info);
             }
-            let id = node.get_attr("id").map(|id| id.as_str().into_owned()).unwrap_or_default();
             match within(DEADLINE, send(&client, node)).await {
                 Some(Ok(())) => {
-                    log::warn!("owed: {} {id} was answered, so that WhatsApp waits no longer", node.tag)
+                    locked(&complaints).forget(&node.tag, &id);
+                    log::warn!("owed: {} {id} was answered, so that WhatsApp waits no longer", node.tag);
                 }
                 Some(Err(error)) => log::error!("owed: {} {id} was not answered: {error}", node.tag),
                 None => log::error!("owed: {} {id} was not answered in time", node.tag),
@@ -158,6 +169,10 @@ impl EventHandler for OwedAnswers {
             _ => {}
         }
     }
+}
+
+fn locked(complaints: &Mutex<Complaints>) -> MutexGuard<'_, Complaints> {
+    complaints.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a message has nothing in it that whatsapp-rust would look at: it leaves such a one unanswered.
@@ -212,11 +227,12 @@ mod tests {
     fn a_stanza_is_answered_after_the_second_complaint_and_once_for_each_further_pair() {
         let mut complaints = Complaints::default();
         assert_eq!(complain(&mut complaints, "A"), 1);
-        assert!(!complaints.take_due("message", "A"));
+        assert!(!complaints.is_due("message", "A"));
         assert_eq!(complain(&mut complaints, "A"), 2);
-        assert!(!complaints.take_due("receipt", "A") && !complaints.take_due("message", "B"));
-        assert!(complaints.take_due("message", "A"));
-        assert!(!complaints.take_due("message", "A"), "it was answered");
+        assert!(!complaints.is_due("receipt", "A") && !complaints.is_due("message", "B"));
+        assert!(complaints.is_due("message", "A"));
+        complaints.forget("message", "A");
+        assert!(!complaints.is_due("message", "A"), "it was answered");
         assert_eq!(complain(&mut complaints, "A"), 1);
     }
 

@@ -12,6 +12,8 @@ pub struct Pace {
     chat_gap: Duration,
     total_gap: Duration,
     next: Duration,
+    /// When the last one left, taken back or not.
+    last: Duration,
     /// Chats whose gap is not over yet. Bounded by the number of messages that may leave within
     /// one chat gap.
     chats: HashMap<String, Duration>,
@@ -24,6 +26,7 @@ impl Pace {
             chat_gap: Duration::from_secs(1) / per_chat.max(1),
             total_gap: Duration::from_secs(1) / total.max(1),
             next: Duration::ZERO,
+            last: Duration::ZERO,
             chats: HashMap::new(),
         }
     }
@@ -43,6 +46,14 @@ impl Pace {
         let late = now.saturating_sub(self.next);
         let slot = if late <= self.total_gap / 2 { self.next } else { now };
         self.next = slot + self.total_gap;
+        self.last = now;
+    }
+
+    /// The message to `chat` that was recorded did not leave: another may take its place. Half a gap stays
+    /// between any two.
+    pub fn take_back(&mut self, chat: &str) {
+        self.chats.remove(chat);
+        self.next = self.next.saturating_sub(self.total_gap).max(self.last + self.total_gap / 2);
     }
 }
 
@@ -68,6 +79,16 @@ mod tests {
         assert_eq!(pace.earliest("citra", milliseconds(1203)), milliseconds(1400));
         pace.leave("citra", milliseconds(9000));
         assert_eq!(pace.earliest("dewi", milliseconds(9000)), milliseconds(9200));
+    }
+
+    #[test]
+    fn a_slot_that_was_not_used_is_another_s() {
+        let mut pace = Pace::new(1, 5);
+        let milliseconds = Duration::from_millis;
+        pace.leave("ani", milliseconds(1000));
+        pace.take_back("ani");
+        assert_eq!(pace.earliest("budi", milliseconds(1000)), milliseconds(1100));
+        assert_eq!(pace.earliest("ani", milliseconds(1000)), milliseconds(1100));
     }
 
     proptest! {

@@ -121,7 +121,8 @@ pub enum Before {
 /// Decides whether a reply may go.
 pub fn before(facts: &Facts) -> Before {
     let too_old = parked_until(facts.written_at);
-    if (facts.parked_at.is_some() || facts.refusal.is_some()) && facts.now >= too_old {
+    // One that only a pause kept back has had no attempt yet.
+    if facts.refusal.is_some() && facts.now >= too_old {
         return Before::GiveUp(Reason::NotLetIn);
     }
     let paused = facts.paused_until.filter(|until| *until > facts.now);

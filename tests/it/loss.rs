@@ -36,7 +36,8 @@ fn waiting_at_whatsapp(scene: &Scene) -> usize {
     scene.server.queue_len(scene.operator.number()).expect("a queue")
 }
 
-/// Sends messages that the bot cannot decrypt, and switches the phone off before it is asked for them.
+/// Sends messages that the bot cannot decrypt, and switches the phone off before it is asked for them, and
+/// the operator's, which has them too.
 fn say_unreadably(scene: &Scene, phone: &Handset, texts: &[&str]) {
     scene.on_the_bot(Fault::HoldOffline);
     let garbled = u32::try_from(texts.len()).expect("a few");
@@ -45,6 +46,7 @@ fn say_unreadably(scene: &Scene, phone: &Handset, texts: &[&str]) {
         scene.say(phone, text);
     }
     phone.set_online(false);
+    scene.operator.set_online(false);
     scene.server.clear_faults();
 }
 
@@ -121,6 +123,7 @@ fn a_message_older_than_a_day_is_not_asked_for() {
     scene.on_the_bot(Fault::Corrupt { count: Some(1) });
     scene.say(&phone, "3");
     phone.set_online(false);
+    scene.operator.set_online(false);
     scene.server.set_clock_ahead(2 * 86_400);
     let bot = scene.run();
     bot.wait_for_line("is too old to be asked for");

@@ -4,8 +4,9 @@ use std::process::{Command, Stdio};
 
 use std::time::Duration;
 
+use bot_kjp::clock;
 use testbed::customers::Customer;
-use testbed::{Fault, Handset};
+use testbed::{Fault, Handset, SendAs, text_message};
 
 use super::bot::{Bot, Ledger};
 use super::guest::{Guest, check};
@@ -197,6 +198,31 @@ fn a_full_disk_loses_nothing_at_whatever_moment_it_fills() {
     assert_eq!(ledger.count("SELECT count(*) FROM registration"), registered as i64);
     assert_eq!(ledger.texts("PRAGMA integrity_check"), ["ok"]);
     assert_eq!(scene.server.queue_len(scene.operator.number()).expect("a queue"), 0, "all is acknowledged");
+}
+
+#[test]
+fn what_the_disk_refuses_stays_with_whatsapp_however_often_it_complains() {
+    let mut scene = Scene::new();
+    scene.home.secret(clock::SPEED_VARIABLE, "20");
+    let bot = run_where_the_disk_can_fill(&scene);
+    let (_, phone) = scene.customer(0);
+    scene.ask(&phone, "1");
+    limit_files(&bot, Some(1));
+    scene.on_the_bot(Fault::Owed { id: "OWED".into() });
+    let named = SendAs { id: Some("OWED".into()), ..SendAs::default() };
+    phone.send(scene.operator.number(), text_message("3"), named).expect("the message is sent");
+    bot.wait_for_line("not written, tried again until it is");
+    scene.on_the_bot(Fault::Drop);
+    bot.wait_for_line("ends the connection again for message OWED");
+    bot.wait_for_line("message OWED is not durable yet");
+    assert_eq!(scene.server.queue_len(scene.operator.number()).expect("a queue"), 1);
+
+    limit_files(&bot, None);
+    scene.answer_after(&phone, 1);
+    bot.wait_for_line("message OWED was answered");
+    let waiting = || scene.server.queue_len(scene.operator.number()).expect("a queue");
+    until(|| (waiting() == 0).then_some(())).expect("WhatsApp has its answer");
+    assert!(phone.shown().len() == 2 && phone.shown().iter().all(|shown| shown.copies == 1));
 }
 
 #[test]

@@ -214,6 +214,13 @@ impl SessionStore {
         self.lost.contains(chat, sender, id)
     }
 
+    /// Whether a message of that id was decrypted and its effects are not durable: it must not be acknowledged.
+    pub fn is_owed(&self, id: &str) -> Result<bool, LedgerError> {
+        let kept = "SELECT EXISTS (SELECT 1 FROM wa_pending_inbound WHERE id = ?1)";
+        Ok(self.owed.has(id)
+            || self.database.read(|c| c.prepare_cached(kept)?.query_row([id], |row| row.get(0)))?)
+    }
+
     /// Whether a phone has linked this device. `false` also if there is no device yet.
     pub fn is_paired(&self) -> Result<bool, SessionError> {
         let device = self.database.read(device::load)?;

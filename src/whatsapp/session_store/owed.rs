@@ -57,6 +57,11 @@ impl OwedMessages {
         self.lock().get(&key(chat, sender, id)).map(|owed| owed.message.clone())
     }
 
+    /// Whether a message of that id is among them.
+    pub fn has(&self, id: &str) -> bool {
+        self.lock().keys().any(|(_, _, owed)| owed == id)
+    }
+
     /// Its effects are durable: nobody will ask for it again.
     pub fn forget(&self, chat: &str, sender: &str, id: &str) {
         self.lock().remove(&key(chat, sender, id));
