@@ -304,9 +304,12 @@ mod tests {
 
     #[test]
     fn a_parked_reply_ages_out() {
-        let old = Facts { written_at: NOW - MAX_AGE_SECONDS - 1, parked_at: Some(NOW - 9), ..facts() };
+        let old = Facts { written_at: NOW - MAX_AGE_SECONDS - 1, refusal: shut(true), ..facts() };
         assert_eq!(before(&old), Before::GiveUp(Reason::NotLetIn));
-        assert_eq!(before(&Facts { parked_at: None, ..old }), Before::SendFirst, "only the line was down");
+        let unrefused = Facts { refusal: None, ..old };
+        assert_eq!(before(&unrefused), Before::SendFirst, "only the line was down");
+        let paused_before = Facts { parked_at: Some(NOW - 9), ..unrefused };
+        assert_eq!(before(&paused_before), Before::SendFirst, "it was never tried");
         assert_ne!(
             before(&Facts { written_at: NOW - MAX_AGE_SECONDS, ..old }),
             Before::GiveUp(Reason::NotLetIn)

@@ -111,9 +111,6 @@ fn a_shell_script_drives_the_control_port_and_ends_the_program() {
     assert!(budi["ok"] == false && budi["error"].as_str().unwrap().contains("dance"), "{budi}");
     assert_eq!(status["url"], *url);
     assert_eq!(status["phones"][0]["name"], "Ani");
-    let log = fs::read_to_string(log).unwrap();
-    let refusal = log.lines().find(|line| line.contains("dance")).unwrap();
-    assert!(refusal.contains("ERROR"), "{refusal}");
 
     // An open connection ends with the program, and both ports are free.
     let mut open = TcpStream::connect(&control).unwrap();
