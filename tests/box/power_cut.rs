@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bot_kjp::clock;
+use bot_kjp::ledger::outbox::MOST_PER_CHAT;
 use testbed::customers::Customer;
 use testbed::machine::Machine;
 use testbed::{Handset, bot::DatabaseCopy};
@@ -29,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// One message in so many does not wait for the answer to the one before …
 const IMPATIENT_ONE_IN: usize = 4;
 
-/// … while no more than so many wait: what piles up would have to be answered in the end.
-const MOST_UNANSWERED: usize = 4;
+/// … while no more than so many wait: more would be answered together.
+const MOST_UNANSWERED: usize = MOST_PER_CHAT;
 
 /// A life after the bot came online: long enough for some dozen messages and for the sync.
 const SERVING: Duration = Duration::from_secs(2);
@@ -213,21 +214,26 @@ impl Stage {
         }
     }
 
+    fn wait_answered(&self) {
+        for writer in &self.writers {
+            until(&format!("all {} answers of {}", writer.said.len(), writer.customer.name()), || {
+                writer.is_answered().then_some(())
+            });
+        }
+    }
+
     /// The last life, which nobody cuts short.
     fn check(mut self) {
         let machine = self.scene.switch_on_quickly();
         self.wait_booted(&machine);
         let lives: HashSet<&String> = self.drawn.iter().collect();
         assert_eq!(lives.len(), self.drawn.len(), "boxes from one state drew the same random numbers");
+        self.wait_answered();
         // A chat's answers come in order: whatever is answered too much comes before this one.
         for writer in &mut self.writers {
             writer.say(&self.scene.operator, "2");
         }
-        for writer in &self.writers {
-            until(&format!("all {} answers of {}", writer.said.len(), writer.customer.name()), || {
-                writer.is_answered().then_some(())
-            });
-        }
+        self.wait_answered();
         let mut people: Vec<String> = self
             .writers
             .iter()
