@@ -354,7 +354,11 @@ fn any_mixture_of_faults_ends_in_the_right_registrations() {
             0..3 => scene.on_the_bot(Fault::Duplicate { count: Some(1) }),
             3..5 => scene.on_the_bot(Fault::Reorder { count: Some(1) }),
             5..7 => scene.on_the_bot(Fault::Corrupt { count: Some(1) }),
-            7 => scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: Some(1) }),
+            7 => {
+                scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: Some(1) });
+                // Whoever has that answer counts as one who waits for it.
+                guests.iter_mut().for_each(|guest| guest.piled = true);
+            }
             8 => scene.on_the_bot(Fault::Drop),
             9 => scene
                 .server

@@ -23,7 +23,7 @@ pub struct Guest {
     /// Which people were registered.
     people: Vec<usize>,
     /// Said so much before the answers came that one of them may answer several messages.
-    piled: bool,
+    pub piled: bool,
     /// The last word was a question and no registration.
     asked_for_list: bool,
 }
