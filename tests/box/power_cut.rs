@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bot_kjp::clock;
 use bot_kjp::ledger::outbox::MOST_PER_CHAT;
+use bot_kjp::whatsapp::outbox::reply_id;
 use testbed::customers::Customer;
 use testbed::machine::Machine;
 use testbed::{Handset, bot::DatabaseCopy};
@@ -49,6 +50,9 @@ const HITS_PERCENT: usize = 60;
 /// A part of the answer to a message that the bot could not even get from the phone that sent it.
 const ASKED_AGAIN: &str = "tidak terbaca";
 
+/// Where the list of everybody who is registered begins in an answer.
+const LIST_OF_THE_DAY: &str = "*Data Anda hari ini";
+
 /// A customer at work through an endless list of people.
 struct Writer {
     customer: Customer,
@@ -80,6 +84,22 @@ impl Writer {
 
     fn is_answered(&self) -> bool {
         self.phone.shown().len() >= self.said.len()
+    }
+
+    /// Every registration was confirmed, and the last question was answered. An answer that a cut kept from
+    /// being crossed off waits on, so one answer may be for several messages that came behind it.
+    fn is_told_everything(&self) -> bool {
+        let shown = self.phone.shown();
+        let confirmed = |person: usize| {
+            let nama = self.customer.person(person).nama;
+            // The list of the day names everybody, confirmed or not.
+            shown.iter().any(|shown| {
+                shown.text.split(LIST_OF_THE_DAY).next().is_some_and(|text| text.contains(&nama))
+            })
+        };
+        let address = format!("{}@s.whatsapp.net", self.phone.number());
+        let answered = |id: &String| shown.iter().any(|shown| shown.id == reply_id(&address, &address, id));
+        (0..self.people).all(confirmed) && self.said.last().is_some_and(answered)
     }
 
     fn has_chosen(&self) -> bool {
@@ -214,26 +234,21 @@ impl Stage {
         }
     }
 
-    fn wait_answered(&self) {
-        for writer in &self.writers {
-            until(&format!("all {} answers of {}", writer.said.len(), writer.customer.name()), || {
-                writer.is_answered().then_some(())
-            });
-        }
-    }
-
     /// The last life, which nobody cuts short.
     fn check(mut self) {
         let machine = self.scene.switch_on_quickly();
         self.wait_booted(&machine);
         let lives: HashSet<&String> = self.drawn.iter().collect();
         assert_eq!(lives.len(), self.drawn.len(), "boxes from one state drew the same random numbers");
-        self.wait_answered();
         // A chat's answers come in order: whatever is answered too much comes before this one.
         for writer in &mut self.writers {
             writer.say(&self.scene.operator, "2");
         }
-        self.wait_answered();
+        for writer in &self.writers {
+            until(&format!("all answers of {}", writer.customer.name()), || {
+                writer.is_told_everything().then_some(())
+            });
+        }
         let mut people: Vec<String> = self
             .writers
             .iter()
@@ -243,7 +258,7 @@ impl Stage {
         self.scene.wait_for_rows("SELECT count(*) FROM data_harian", &people.len().to_string());
         for Writer { customer, phone, said, .. } in &self.writers {
             let shown = phone.shown();
-            assert_eq!(shown.len(), said.len(), "{}: one answer per message", customer.name());
+            assert!(shown.len() <= said.len(), "{}: at most one answer per message", customer.name());
             assert!(shown.iter().all(|shown| shown.copies == 1), "{}: none shown twice", customer.name());
             assert_eq!(phone.failed_decryptions(), 0, "{}: every answer decrypted at once", customer.name());
             assert!(
