@@ -289,7 +289,7 @@ impl Outbox {
         let unkeyed = self.database.read(|conn| outbox::difficulty(conn, due.id))?.unkeyed;
         let message = wa::Message { conversation: Some(due.reply.text.clone()), ..wa::Message::default() };
         let mut options = SendOptions::default().with_message_id(id.clone());
-        if unkeyed > 0 || due.attempts > 0 {
+        if unkeyed > 0 {
             options = options.with_device_freshness(Freshness::Refresh);
         }
         let own = Addresses { phone: client.pn(), lid: client.lid() };
