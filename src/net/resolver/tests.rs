@@ -458,7 +458,10 @@ fn look_ups_in_vain_leave_neither_sockets_nor_tasks() {
                 look_up.await.unwrap_err();
             }
             // The servers notice a moment later that nobody is there any more.
-            clock::sleep(Duration::from_millis(500)).await;
+            let deadline = clock::now() + Duration::from_secs(30);
+            while clock::now() < deadline && (descriptors() > before || !apart.is_empty()) {
+                clock::sleep(Duration::from_millis(20)).await;
+            }
             (before, descriptors(), apart.is_empty())
         };
         let (before, after, no_task) = apart.run(in_vain).await;

@@ -29,6 +29,8 @@ const LONGEST: usize = 16 * 1024;
 const ONE_IN: usize = 4096;
 /// A text four times as long may take so many times as long: linear is four, quadratic sixteen.
 const LINEAR: u32 = 9;
+/// What takes less is harmless, and too short to be compared: a pause of the machine is longer.
+const HARMLESS: Duration = Duration::from_millis(5);
 /// The fastest counts: the machine may have been busy with something else.
 const TRIES: u8 = 5;
 
@@ -62,6 +64,7 @@ fuzz_target!(|input: &str| {
     if !input.is_empty() && sum % ONE_IN == 0 {
         let long = input.repeat(LONGEST / input.len());
         let quarter = input.repeat((LONGEST / 4 / input.len()).max(1));
-        assert!(cost(provider, &long) <= cost(provider, &quarter) * LINEAR, "not linear");
+        let long = cost(provider, &long);
+        assert!(long < HARMLESS || long <= cost(provider, &quarter) * LINEAR, "not linear");
     }
 });

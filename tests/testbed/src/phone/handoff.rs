@@ -5,7 +5,6 @@
 use aes_gcm::aead::Aead;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use buffa::{Enumeration as _, Message as _};
-use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
@@ -15,6 +14,7 @@ use waproto::whatsapp::{
     ProloguePayload,
 };
 
+use super::link_code::derive;
 use super::signal::key_bytes;
 
 /// Characters of a code: no I, O, U and 0.
@@ -189,14 +189,6 @@ fn comparison_code(companion_nonce: &[u8; 32], primary: &[u8; 32], primary_nonce
 fn pairing_key(shared: &[u8; 32], device_type: i32, reference: &str) -> [u8; 32] {
     let salt = format!("Companion Pairing {device_type} with ref {reference}");
     derive(Some(salt.as_bytes()), shared, b"Pairing Information Encryption Key")
-}
-
-fn derive(salt: Option<&[u8]>, secret: &[u8], info: &[u8]) -> [u8; 32] {
-    let mut key = [0; 32];
-    Hkdf::<Sha256>::new(salt, secret)
-        .expand(info, &mut key)
-        .expect("32 bytes are within what HKDF-SHA256 may give");
-    key
 }
 
 fn sized<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N], HandoffError> {

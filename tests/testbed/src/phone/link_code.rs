@@ -154,7 +154,7 @@ fn agree(own: &KeyPair, their: &PublicKey) -> [u8; 32] {
     own.calculate_agreement(their).expect("the built-in Curve25519 agreement does not fail")
 }
 
-fn derive(salt: Option<&[u8]>, secret: &[u8], info: &[u8]) -> [u8; 32] {
+pub(super) fn derive(salt: Option<&[u8]>, secret: &[u8], info: &[u8]) -> [u8; 32] {
     let mut key = [0; 32];
     Hkdf::<Sha256>::new(salt, secret)
         .expand(info, &mut key)

@@ -38,7 +38,7 @@ impl World {
     }
 
     /// A peer message from the phone to one of its companions.
-    fn phone_tells(&mut self, to: DeviceAddress, message: &Message) {
+    pub fn phone_tells(&mut self, to: DeviceAddress, message: &Message) {
         let id = self.fresh_message_id();
         let Some(enc) = self.encrypt_for(to.account, to, message) else { return };
         let own = self.accounts[to.account].jid(0, Addressing::Pn);

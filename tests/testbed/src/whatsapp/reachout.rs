@@ -243,17 +243,7 @@ impl World {
             }),
             ..Message::default()
         };
-        let id = self.fresh_message_id();
-        let Some(enc) = self.encrypt_for(at.account, at, &message) else { return };
-        let stanza = node("message")
-            .attr("from", self.accounts[at.account].jid(0, Addressing::Pn))
-            .attr("id", id)
-            .attr("t", self.now.unix)
-            .attr("type", "text")
-            .attr("category", "peer")
-            .children([enc])
-            .build();
-        self.deliver_to_companion(at, stanza);
+        self.phone_tells(at, &message);
     }
 
     /// The salt by app state, for companions that are linked from now on.
