@@ -594,7 +594,7 @@ mod tests {
                 let refused = conn.query_row("SELECT id, reason FROM refused_message", [], |row| {
                     Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
                 })?;
-                let replies = outbox::due(conn, i64::MAX, 100)?;
+                let replies = outbox::due(conn, outbox::Lane::Little, i64::MAX, 100)?;
                 let all: u32 = conn.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
                 Ok((refused, (replies[0].reply.text.clone(), all)))
             })

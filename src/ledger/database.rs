@@ -81,6 +81,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0008-outbox-turns.sql"),
     include_str!("schema/0009-missed-and-refused.sql"),
     include_str!("schema/0010-people.sql"),
+    include_str!("schema/0011-outbox-lanes.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.

@@ -12,7 +12,9 @@
 //! # Fair
 //!
 //! Chats take turns: one that has had a reply goes behind all others that wait, so nobody waits longer
-//! because somebody else writes much. A chat holds [`MOST_PER_CHAT`] replies at most, a single one while
+//! because somebody else writes much. Half of the turns are for those who wrote little since their last
+//! answer ([`Lane`]): a family with one question waits for others with one, and not until hundreds who
+//! flood have had theirs. A chat holds [`MOST_PER_CHAT`] replies at most, a single one while
 //! the outbox is [`CROWDED`]. One more makes room by what need not be told any more ([`Kind`]): a menu goes
 //! as soon as something newer is said, a verdict is joined with the next one. So what people get is what
 //! they would have to read anyway, and a busy morning needs one reply for each family and not one for
@@ -38,6 +40,10 @@ pub const MOST_PER_CHAT: usize = 3;
 
 /// With this many replies waiting, in all, a chat holds only one: 20 s of the usual pace.
 pub const CROWDED: u32 = 100;
+
+/// Messages since the last answer beyond which a chat is in the lane of those who write much: a menu, a choice
+/// and the data.
+pub const LITTLE: u32 = 3;
 
 /// Longest reply in bytes. The wording room keeps replies at about 4,000 characters.
 pub const MAX_TEXT_BYTES: usize = 16 * 1024;
@@ -75,6 +81,18 @@ impl Kind {
             Self::Alert => "alert",
         }
     }
+}
+
+/// Those who wait and wrote [`LITTLE`] since their last answer, and those who wrote more. Turns alternate
+/// between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Little,
+    Much,
+}
+
+impl Lane {
+    pub const ALL: [Self; 2] = [Self::Little, Self::Much];
 }
 
 /// Puts two verdicts into one text of at most [`MAX_TEXT_BYTES`]: (older, newer).
@@ -159,6 +177,7 @@ pub fn enqueue(tx: &Connection, reply: &Reply, now: i64, join: Join) -> Result<(
     }
     let mut text = reply.text.clone();
     let mut since = now;
+    let mut asked = 0;
     if *kind != Kind::Alert {
         if !has_room(tx, chat)? {
             return Err(LedgerError::Full { table: "outbox", limit: CAPACITY as usize });
@@ -166,14 +185,16 @@ pub fn enqueue(tx: &Connection, reply: &Reply, now: i64, join: Join) -> Result<(
         let waiting = of_chat(tx, chat)?;
         since = waiting.iter().map(|waiting| waiting.since).min().map_or(now, |first| first.min(now));
         let most = if is_crowded(tx)? { 1 } else { MOST_PER_CHAT };
-        text = make_room(tx, waiting, *kind, text, most, join)?;
+        (text, asked) = make_room(tx, waiting, *kind, text, most, join)?;
     }
     let turn = turn_of(tx, chat, *kind)?;
     tx.prepare_cached(
-        "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at, kind, turn, since)
-         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
+        "INSERT INTO outbox (chat, wa_message_id, text, at, next_attempt_at, kind, turn, since, asked)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8)",
     )?
-    .execute(params![chat, wa_message_id, text, at, kind.name(), turn, since])?;
+    .execute(params![chat, wa_message_id, text, at, kind.name(), turn, since, asked])?;
+    tx.prepare_cached(&format!("UPDATE outbox SET lane = {LANE} WHERE chat = ?1 AND failed_at IS NULL"))?
+        .execute([chat])?;
     Ok(())
 }
 
@@ -209,12 +230,13 @@ struct Waiting {
     text: String,
     tried: bool,
     since: i64,
+    asked: u32,
 }
 
 /// What waits for a chat, oldest first.
 fn of_chat(conn: &Connection, chat: &str) -> Result<Vec<Waiting>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "SELECT id, kind = 'guidance', text, tried, since FROM outbox
+        "SELECT id, kind = 'guidance', text, tried, since, asked FROM outbox
          WHERE chat = ?1 AND failed_at IS NULL AND kind <> 'alert' ORDER BY id",
     )?;
     let rows = statement.query_map([chat], |row| {
@@ -224,13 +246,14 @@ fn of_chat(conn: &Connection, chat: &str) -> Result<Vec<Waiting>, LedgerError> {
             text: row.get(2)?,
             tried: row.get(3)?,
             since: row.get(4)?,
+            asked: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Makes room until fewer than `most` wait, as far as that can be, and returns what the new reply says
-/// then.
+/// then and how many messages it answers.
 fn make_room(
     tx: &Connection,
     mut waiting: Vec<Waiting>,
@@ -238,10 +261,13 @@ fn make_room(
     mut text: String,
     most: usize,
     join: Join,
-) -> Result<String, LedgerError> {
+) -> Result<(String, u32), LedgerError> {
+    let mut asked = 1;
     while waiting.len() >= most {
         if let Some(passed) = waiting.iter().position(|reply| !reply.tried && reply.is_guidance) {
-            delete(tx, waiting.remove(passed).id)?;
+            let passed = waiting.remove(passed);
+            asked += passed.asked;
+            delete(tx, passed.id)?;
             continue;
         }
         // What is left that was never tried are verdicts.
@@ -252,7 +278,9 @@ fn make_room(
                 break;
             }
             text = joined;
-            delete(tx, waiting.remove(last).id)?;
+            let last = waiting.remove(last);
+            asked += last.asked;
+            delete(tx, last.id)?;
             continue;
         }
         let Some(before) = waiting[..last].iter().rposition(|reply| !reply.tried) else { break };
@@ -260,12 +288,14 @@ fn make_room(
         if joined.len() > MAX_TEXT_BYTES {
             break;
         }
-        tx.prepare_cached("UPDATE outbox SET text = ?2 WHERE id = ?1")?
-            .execute(params![waiting[last].id, joined])?;
+        let gone = waiting[before].asked;
+        tx.prepare_cached("UPDATE outbox SET text = ?2, asked = asked + ?3 WHERE id = ?1")?
+            .execute(params![waiting[last].id, joined, gone])?;
         waiting[last].text = joined;
+        waiting[last].asked += gone;
         delete(tx, waiting.remove(before).id)?;
     }
-    Ok(text)
+    Ok((text, asked))
 }
 
 fn delete(tx: &Connection, id: i64) -> Result<(), LedgerError> {
@@ -273,8 +303,15 @@ fn delete(tx: &Connection, id: i64) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// SQL for a turn behind all others.
-const LAST_TURN: &str = "(SELECT ifnull(max(turn), 0) + 1 FROM outbox WHERE failed_at IS NULL)";
+/// SQL for a turn behind all others; one look into the index for each lane.
+const LAST_TURN: &str = "(SELECT 1 + max(
+    ifnull((SELECT max(turn) FROM outbox WHERE failed_at IS NULL AND lane = 0), 0),
+    ifnull((SELECT max(turn) FROM outbox WHERE failed_at IS NULL AND lane = 1), 0)))";
+
+/// SQL for the lane of the chat `?1`. Whoever is to get an alert does not wait among those who write much.
+const LANE: &str = "(SELECT sum(asked) > 3 AND min(turn) > 0 FROM outbox AS all_of_it
+    WHERE all_of_it.chat = ?1 AND all_of_it.failed_at IS NULL)";
+const _: () = assert!(LITTLE == 3, "as in LANE");
 
 /// The turn of a chat's next reply: that of the chat if it waits already.
 fn turn_of(tx: &Connection, chat: &str, kind: Kind) -> Result<i64, LedgerError> {
@@ -290,18 +327,18 @@ fn turn_of(tx: &Connection, chat: &str, kind: Kind) -> Result<i64, LedgerError> 
     Ok(tx.prepare_cached(&turn)?.query_row([chat], |row| row.get(0))?)
 }
 
-/// Up to `limit` replies whose turn has come, those of the chats that have waited longest first, at most
-/// one per chat.
-pub fn due(conn: &Connection, now: i64, limit: u32) -> Result<Vec<DueReply>, LedgerError> {
+/// Up to `limit` replies of a lane whose turn has come, those of the chats that have waited longest first,
+/// at most one per chat.
+pub fn due(conn: &Connection, lane: Lane, now: i64, limit: u32) -> Result<Vec<DueReply>, LedgerError> {
     let mut statement = conn.prepare_cached(
         "SELECT id, chat, wa_message_id, text, at, attempts, kind FROM outbox INDEXED BY outbox_turn
-         WHERE failed_at IS NULL AND next_attempt_at <= ?1
+         WHERE failed_at IS NULL AND lane = ?3 AND next_attempt_at <= ?1
            AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
                            WHERE earlier.chat = outbox.chat AND earlier.failed_at IS NULL
                              AND earlier.id < outbox.id)
          ORDER BY turn, id LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![now, limit], due_reply)?;
+    let rows = statement.query_map(params![now, limit, lane == Lane::Much], due_reply)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -376,7 +413,7 @@ pub fn remove(tx: &Connection, wa_message_id: &str) -> Result<bool, LedgerError>
         .optional()?;
     let Some(chat) = chat else { return Ok(false) };
     tx.prepare_cached(&format!(
-        "UPDATE outbox SET turn = {LAST_TURN} WHERE chat = ?1 AND failed_at IS NULL
+        "UPDATE outbox SET turn = {LAST_TURN}, lane = {LANE} WHERE chat = ?1 AND failed_at IS NULL
          AND NOT EXISTS (SELECT 1 FROM outbox AS other
                          WHERE other.chat = ?1 AND other.failed_at IS NULL AND other.kind = 'alert')"
     ))?
@@ -492,6 +529,13 @@ pub fn count_failed(conn: &Connection, reason: &str) -> Result<u32, LedgerError>
              WHERE failed_at IS NOT NULL AND substr(failed_reason, 1, length(?1)) = ?1",
         )?
         .query_row([reason], |row| row.get(0))?)
+}
+
+/// How many replies were given up at `since` (seconds since 1970 UTC) or later.
+pub fn count_failed_since(conn: &Connection, since: i64) -> Result<u32, LedgerError> {
+    Ok(conn
+        .prepare_cached("SELECT count(*) FROM outbox WHERE failed_at >= ?1")?
+        .query_row([since], |row| row.get(0))?)
 }
 
 /// How many replies wait and how many were given up.
@@ -610,6 +654,14 @@ mod tests {
         Database::in_memory().unwrap().write_now(test).unwrap();
     }
 
+    /// Those of both lanes.
+    fn due(conn: &Connection, now: i64, limit: u32) -> Result<Vec<DueReply>, LedgerError> {
+        let mut due = super::due(conn, Lane::Little, now, limit)?;
+        due.extend(super::due(conn, Lane::Much, now, limit)?);
+        due.truncate(limit as usize);
+        Ok(due)
+    }
+
     fn ids(due: &[DueReply]) -> Vec<&str> {
         due.iter().map(|due| due.reply.wa_message_id.as_str()).collect()
     }
@@ -642,6 +694,32 @@ mod tests {
                 }
             }
             assert_eq!(left, ["a1", "b1", "a2", "b2", "c1", "a3", "a4"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn who_wrote_little_since_the_last_answer_is_in_another_lane_than_who_wrote_much() {
+        in_transaction(|tx| {
+            let lanes = || -> Result<[Vec<String>; 2], LedgerError> {
+                let of = |lane| super::due(tx, lane, 10, 10);
+                let ids = |due: Vec<DueReply>| due.into_iter().map(|due| due.reply.wa_message_id).collect();
+                Ok([ids(of(Lane::Little)?), ids(of(Lane::Much)?)])
+            };
+            for n in 1..=3 {
+                say(tx, &[&format!("a a{n} x"), &format!("b b{n} menu")])?;
+            }
+            assert_eq!(lanes()?, [vec!["a1", "b1"], vec![]]);
+            say(tx, &["a a4 x", "b b4 menu", "c c1 x"])?;
+            assert_eq!(lanes()?, [vec!["c1"], vec!["a1", "b2"]], "joined and replaced ones count");
+            remove(tx, "a1")?;
+            assert_eq!(lanes()?, [vec!["c1", "a2"], vec!["b2"]], "three of a's messages are left");
+            say(tx, &["b B1 alert"])?;
+            assert_eq!(
+                lanes()?,
+                [vec!["b2", "c1", "a2"], vec![]],
+                "no alert waits among those who write much"
+            );
             Ok(())
         });
     }
@@ -831,6 +909,7 @@ mod tests {
                 give_up(tx, row.id, reason, 20)?;
             }
             assert_eq!((count_failed(tx, "no_phone:")?, count_failed(tx, "refused:")?), (2, 0));
+            assert_eq!((count_failed_since(tx, 20)?, count_failed_since(tx, 21)?), (3, 0));
             Ok(())
         });
     }

@@ -75,6 +75,10 @@ pub struct Queues {
     pub oldest_pending: Option<i64>,
 }
 
+/// For how long a reply that was given up is a warning, in seconds: a day, in which somebody can still be
+/// answered from the phone.
+pub const GIVEN_UP_SECONDS: i64 = 86_400;
+
 /// Replies that WhatsApp does not take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusals {
@@ -88,6 +92,8 @@ pub struct Refusals {
     /// Replies given up because WhatsApp refused them, and because the recipient's phone had no keys.
     pub given_up: u32,
     pub without_phone: u32,
+    /// Replies given up within [`GIVEN_UP_SECONDS`], whatever the reason.
+    pub given_up_today: u32,
 }
 
 impl Refusals {

@@ -172,6 +172,7 @@ fn refusals_of(conn: &Connection, now: i64) -> Result<Refusals, LedgerError> {
         paused_until: standing.paused_until,
         given_up,
         without_phone: outbox::count_failed(conn, Reason::NO_PHONE)?,
+        given_up_today: outbox::count_failed_since(conn, now - facts::GIVEN_UP_SECONDS)?,
     })
 }
 

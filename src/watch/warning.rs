@@ -152,6 +152,8 @@ causes! {
     /// WhatsApp is asked for the end of its lock meanwhile.
     RepliesRefused = "whatsapp.replies_refused", Warning, after Duration::from_secs(30), calm CALM, alerts true,
         below [];
+    /// Replies were given up within a day.
+    RepliesGivenUp = "outbox.given_up", Warning, after Duration::ZERO, calm CALM, alerts true, below [];
     /// Supabase refuses, and a person has to do something there.
     SupabaseRefused = "supabase.refused", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [];
     /// Supabase does not understand the bot.
@@ -378,6 +380,9 @@ fn whatsapp(facts: &Facts, found: &mut Vec<Condition>) {
     if until.is_some() || refusals.people > 0 && refusals.parked > 0 {
         let detail = Detail::Refused { people: refusals.people, replies: refusals.parked, until };
         found.push(Condition::new(Cause::RepliesRefused).detail(detail));
+    }
+    if refusals.given_up_today > 0 {
+        found.push(Condition::new(Cause::RepliesGivenUp).detail(Detail::Count(refusals.given_up_today)));
     }
     if standing.phase.is_up() {
         if let Some(silence) = silence(facts).filter(|silence| *silence >= facts.bounds.longest_silence) {

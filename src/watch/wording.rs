@@ -41,6 +41,7 @@ pub const fn subject(cause: Cause) -> &'static str {
         Cause::RepliesLate => "Balasan terlambat",
         Cause::PhoneUnseen => "HP operator lama tidak aktif",
         Cause::RepliesRefused => "Balasan ditolak WhatsApp",
+        Cause::RepliesGivenUp => "Balasan tidak terkirim",
         Cause::SupabaseRefused => "Supabase menolak data",
         Cause::SupabaseBroken => "Supabase tidak memahami bot",
         Cause::SupabaseUnreachable => "Supabase tidak dapat dihubungi",
@@ -133,6 +134,10 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
                 "{until}. {people} orang ditolak, {replies} balasan disimpan dan dikirim begitu diizinkan."
             )
         }
+        (Cause::RepliesGivenUp, Detail::Count(replies)) => format!(
+            "{replies} balasan tidak dapat dikirim dalam 24 jam terakhir: ditolak WhatsApp, atau HP penerimanya \
+             tidak terjangkau. Data yang sudah dicatat tetap aman."
+        ),
         (Cause::SupabaseRefused, Detail::Action(action)) => supabase_problem(*action).to_owned(),
         (Cause::SupabaseBroken, _) => {
             "jawabannya tidak cocok dengan versi bot ini. Data aman di perangkat ini.".to_owned()
@@ -220,6 +225,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
         (Cause::PhoneUnseen, _) => "Buka WhatsApp di HP yang tertaut dan biarkan terhubung ke internet.",
         (Cause::RepliesRefused, _) => {
             "Tunggu. Jangan menautkan ulang atau mengirim pesan massal. Bila mendesak, balas dari HP yang tertaut."
+        }
+        (Cause::RepliesGivenUp, _) => {
+            "Buka WhatsApp di HP yang tertaut dan balas sendiri warga yang chatnya belum dijawab bot."
         }
         (Cause::SupabaseRefused, Detail::Action(action)) => match action {
             Action::CheckKey | Action::UseSecretKey => {

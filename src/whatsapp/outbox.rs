@@ -25,7 +25,7 @@ use super::refusal::{self, Addresses, After, Answer, Before, Facts, Keyed, Reaso
 use crate::bell::Bell;
 use crate::clock;
 use crate::executor::Executor;
-use crate::ledger::outbox::{self, DueReply};
+use crate::ledger::outbox::{self, DueReply, Lane};
 use crate::ledger::{self, Database, LedgerError};
 use crate::net::deadline::within;
 use crate::trusted_clock;
@@ -96,6 +96,7 @@ impl Outbox {
         let pace = Arc::new(Mutex::new(Pace::new(outbox.per_chat_per_second, outbox.total_per_second)));
         let busy = Busy::default();
         let mut lines = 0;
+        let mut last = Lane::Much;
         loop {
             outbox.connection.link().wait_until_up().await;
             if lines != outbox.connection.link().times_up() {
@@ -103,19 +104,18 @@ impl Outbox {
                 outbox.retry_now().await;
             }
             let now = clock::since(start);
-            // Of those that may leave equally soon, the first: its chat has waited longest.
-            let due = outbox.due(&busy).await;
-            let earliest = |due: &DueReply| locked(&pace).earliest(&due.reply.chat, now);
-            let Some(due) = due.into_iter().min_by_key(earliest) else {
+            let slot_of = |due: &DueReply| locked(&pace).earliest(&due.reply.chat, now);
+            let next = earliest(outbox.due(&busy).await, last, slot_of);
+            let Some((slot, lane, due)) = next else {
                 outbox.rung_within(IDLE).await;
                 continue;
             };
-            let slot = earliest(&due);
             if slot > now {
                 // Look again afterwards: another chat may have become due meanwhile.
                 outbox.rung_within(slot - now).await;
                 continue;
             }
+            last = lane;
             locked(&pace).leave(&due.reply.chat, now);
             let turn = busy.take(&due.reply.chat);
             let (outbox, pace) = (outbox.clone(), pace.clone());
@@ -137,9 +137,9 @@ impl Outbox {
         }
     }
 
-    /// The oldest reply of each chat that is due and has none on its way, whoever has waited longest first;
-    /// none when enough are on their way.
-    async fn due(&self, busy: &Busy) -> Vec<DueReply> {
+    /// In each lane the oldest reply of each chat that is due and has none on its way, whoever has waited
+    /// longest first; none when enough are on their way.
+    async fn due(&self, busy: &Busy) -> Vec<(Lane, DueReply)> {
         let taken = busy.count();
         if taken >= MAX_IN_FLIGHT {
             return Vec::new();
@@ -147,9 +147,16 @@ impl Outbox {
         let now = trusted_clock::now();
         // One more than those on their way, which are due still, so that a free one is seen.
         let limit = u32::try_from(LOOK_AHEAD + busy.len()).unwrap_or(u32::MAX);
-        match self.database.read_durable(|conn| outbox::due(conn, now, limit)).await {
+        let due = self.database.read_durable(|conn| {
+            let mut due = Vec::new();
+            for lane in Lane::ALL {
+                due.extend(outbox::due(conn, lane, now, limit)?.into_iter().map(|due| (lane, due)));
+            }
+            Ok::<_, LedgerError>(due)
+        });
+        match due.await {
             Ok(mut due) => {
-                due.retain(|due| !busy.holds(&due.reply.chat));
+                due.retain(|(_, due)| !busy.holds(&due.reply.chat));
                 due
             }
             Err(error) => {
@@ -486,6 +493,18 @@ impl Outbox {
     }
 }
 
+/// The reply that may leave first, of those that may leave now one of the other lane than the `last` one, and
+/// of those the first: its chat has waited longest. With the moment at which it may.
+fn earliest(
+    due: Vec<(Lane, DueReply)>,
+    last: Lane,
+    slot_of: impl Fn(&DueReply) -> Duration,
+) -> Option<(Duration, Lane, DueReply)> {
+    due.into_iter()
+        .map(|(lane, due)| (slot_of(&due), lane, due))
+        .min_by_key(|(slot, lane, _)| (*slot, *lane == last))
+}
+
 fn locked(pace: &Mutex<Pace>) -> std::sync::MutexGuard<'_, Pace> {
     pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -591,6 +610,32 @@ mod tests {
         assert_eq!(busy.count(), 2);
         drop(turns);
         assert_eq!(busy.len(), 0);
+    }
+
+    #[test]
+    fn turns_alternate_between_those_who_wrote_little_and_those_who_wrote_much() {
+        let reply = |id, chat: &str| {
+            let reply = outbox::Reply {
+                kind: outbox::Kind::Verdict,
+                chat: chat.into(),
+                wa_message_id: String::new(),
+                text: String::new(),
+                at: 0,
+            };
+            DueReply { id, reply, attempts: 0 }
+        };
+        let next = |lanes: &[Lane], last, held: &str| {
+            let due = lanes.iter().zip(0..).map(|(lane, n)| (*lane, reply(n, &n.to_string())));
+            let slot = |due: &DueReply| Duration::from_secs(u64::from(due.reply.chat == held));
+            earliest(due.collect(), last, slot).map(|(_, _, due)| due.id)
+        };
+        let both = [Lane::Little, Lane::Little, Lane::Much, Lane::Much];
+        assert_eq!(next(&both, Lane::Much, ""), Some(0));
+        assert_eq!(next(&both, Lane::Little, ""), Some(2));
+        assert_eq!(next(&both, Lane::Little, "2"), Some(3), "not who had one just now");
+        assert_eq!(next(&both[..1], Lane::Little, ""), Some(0), "alone, a lane has all turns");
+        assert_eq!(next(&both[1..3], Lane::Little, "1"), Some(0), "no turn is left empty");
+        assert_eq!(next(&[], Lane::Little, ""), None);
     }
 
     #[test]

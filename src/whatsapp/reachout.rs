@@ -98,6 +98,12 @@ impl Heard {
         std::mem::take(&mut self.news())
     }
 
+    /// What could not be written down is news still, unless something newer was heard.
+    fn put_back(&self, lock: Option<Lock>) {
+        let mut news = self.news();
+        news.lock = news.lock.take().or(lock);
+    }
+
     fn news(&self) -> MutexGuard<'_, News> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,12 +146,13 @@ impl Reachout {
         let mut lines = 0;
         loop {
             self.connection.link().wait_until_up().await;
-            let news = heard.take();
+            let mut news = heard.take();
             if let Some(client) = self.connection.client() {
                 let line = self.connection.link().times_up();
                 let looked = async {
                     if let Some(lock) = &news.lock {
                         self.keep(lock).await?;
+                        news.lock = None;
                     }
                     for person in &news.tokens {
                         if self.is_waited_for(person)? {
@@ -160,9 +167,14 @@ impl Reachout {
                 };
                 match looked.await {
                     Ok(()) => lines = line,
-                    Err(error) => log::error!("reachout: not written down: {error}"),
+                    Err(error) => {
+                        log::error!("reachout: not written down, tried again: {error}");
+                        // Tokens that came are looked for among all.
+                        lines = 0;
+                    }
                 }
             }
+            heard.put_back(news.lock);
             or(heard.bell.heard(), async {
                 clock::sleep(LOOK).await;
             })
@@ -327,6 +339,19 @@ mod tests {
         assert!(is_due(Some(NOW - ASK_EVERY), Some(NOW), NOW));
         assert!(!is_due(Some(NOW - ASK_EVERY), Some(NOW - ASK_EVERY - 1), NOW), "nothing new");
         assert!(is_due(Some(NOW + ASK_EVERY), Some(NOW + ASK_EVERY), NOW), "the clock was set back");
+    }
+
+    #[test]
+    fn a_lock_that_could_not_be_written_down_is_news_until_a_newer_one_is_heard() {
+        let heard = Heard::default();
+        let lock = |ends| Some(Lock { active: true, kind: None, ends_at: Some(ends) });
+        heard.put_back(lock(1));
+        assert_eq!(heard.take().lock, lock(1));
+        let newer = json!({ "xwa2_notify_account_reachout_timelock":
+            { "is_active": true, "time_enforcement_ends": "2" } });
+        heard.told(LOCK_TOLD, &newer);
+        heard.put_back(lock(1));
+        assert_eq!(heard.take().lock, lock(2));
     }
 
     #[test]

@@ -249,6 +249,8 @@ fn a_reply_that_is_keyed_for_nobody_is_noticed_and_sent_again_with_a_fresh_list_
 fn a_reply_whose_recipient_never_has_keys_is_given_up_with_its_reason() {
     let page = Page::new();
     let mut scene = Scene::with(&page.configuration());
+    let deputy = scene.server.phone("Wakil").expect("a phone");
+    scene.home.add_to_config(&format!("\n[alert]\noperators = [{:?}]\n", deputy.number()));
     scene.home.secret(clock::SPEED_VARIABLE, "30");
     let bot = scene.run();
     let (_, ani) = scene.customer(0);
@@ -269,6 +271,9 @@ fn a_reply_whose_recipient_never_has_keys_is_given_up_with_its_reason() {
     let said = scene.home.command(&["status"]).output().expect("status runs").stdout;
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("1 balasan gagal (1 HP penerima tidak terjangkau)"), "{said}");
+    let told = until(|| deputy.shown().into_iter().find(|shown| shown.text.contains("(outbox.given_up)")))
+        .unwrap_or_else(|| panic!("the operator is not told:\n{}", bot.output()));
+    assert!(told.text.contains("1 balasan tidak dapat dikirim"), "{}", told.text);
 }
 
 #[test]

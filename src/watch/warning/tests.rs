@@ -305,6 +305,9 @@ fn refused_replies_are_shown_with_the_end_of_the_lock() {
     assert_eq!(seen(&facts), [Cause::RepliesRefused], "WhatsApp told of it before anybody was refused");
     facts.refusals.lock = lock(Some(UNIX));
     assert_eq!(seen(&facts), [], "it is over");
+    facts.refusals.given_up_today = 2;
+    assert_eq!(seen(&facts), [Cause::RepliesGivenUp]);
+    assert_eq!(detail(&facts), Detail::Count(2));
 }
 
 #[test]
