@@ -574,6 +574,23 @@ mod tests {
     }
 
     #[test]
+    fn what_supabase_answers_stands_before_its_addresses_and_why_it_does_not_after_them() {
+        let host = || "x.supabase.co".to_owned();
+        let address = "104.18.38.10:443".parse().unwrap();
+        let reached = Finding::Reached { host: host(), address, took: SECOND, tls: true };
+        let silent = Finding::NotReached { host: host(), address, why: NoReach::Silent, others: false };
+        let unpaid = Finding::SupabaseRefuses(Action::LiftRestriction);
+        let down = Finding::SupabaseSilent { reason: "HTTP 503".into() };
+        for answer in [unpaid, down] {
+            let both = cause_first(vec![reached.clone()], vec![answer.clone()]);
+            assert_eq!(both, [answer, reached.clone()]);
+        }
+        let nothing = Finding::SupabaseSilent { reason: "timeout".into() };
+        let both = cause_first(vec![silent.clone()], vec![nothing.clone()]);
+        assert_eq!(both, [silent, nothing]);
+    }
+
+    #[test]
     fn a_person_reads_what_is_wrong_and_below_it_what_to_do() {
         let right = || Said::Right(vec![[157, 240, 0, 60].into()]);
         let findings = [
