@@ -47,6 +47,8 @@ struct Bot {
     rows: u32,
     /// How long the server may not know the function.
     unknown: Duration,
+    /// Bounds of the delays after failures.
+    retry: (Duration, Duration),
 }
 
 impl Bot {
@@ -60,6 +62,7 @@ impl Bot {
             status: SyncStatus::default(),
             rows: 50,
             unknown: Duration::from_millis(50),
+            retry: (Duration::from_millis(5), Duration::from_millis(50)),
         }
     }
 
@@ -113,8 +116,8 @@ impl Bot {
             pace: Pace {
                 batch_rows: self.rows,
                 interval: Duration::from_millis(5),
-                first_retry: Duration::from_millis(5),
-                max_retry: Duration::from_millis(50),
+                first_retry: self.retry.0,
+                max_retry: self.retry.1,
                 probe: Duration::from_millis(50),
                 unknown: self.unknown,
                 unknown_retry: Duration::from_millis(5),
@@ -490,6 +493,35 @@ fn a_rule_that_every_row_breaks_parks_none_of_them_and_says_what_to_mend() {
         });
         assert_eq!(bot.counts(), Counts { confirmed: 20, ..Counts::default() });
         assert_eq!(stored(&supabase), 20);
+    }
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_left_in_peace() {
+    for (trouble, action) in [
+        ("alter role service_role set work_mem = '16MB'", Action::CheckRole),
+        ("alter table data_harian add column wajib text not null", Action::CheckTable),
+    ] {
+        let supabase = project();
+        supabase.apply(trouble).unwrap();
+        let hour = Duration::from_secs(3600);
+        let bot = Bot { retry: (hour, hour), ..Bot::new() };
+        let (url, key) = (supabase.url(), supabase.secret_key());
+        for n in 0..30 {
+            smol::block_on(bot.register(n));
+        }
+        beside(bot.sync(&url, key), async {
+            bot.until_operator_is_asked(action).await;
+            // Halves of 30 down to one, and a request without rows.
+            let before = supabase.requests();
+            assert!(before <= 6, "{before} requests");
+            for n in 30..60 {
+                bot.register(n).await;
+                smol::future::yield_now().await;
+            }
+            assert_eq!(supabase.requests(), before);
+        });
+        assert_eq!(bot.counts(), Counts { pending: 60, ..Counts::default() });
     }
 }
 
