@@ -120,6 +120,12 @@ pub const BOUNDS: &[Bound] = &[
     bound("names known", "net/resolver/known.rs", "MAX_HOSTS", "the oldest is forgotten"),
     bound("answer over HTTP", "whatsapp/http_client.rs", "MAX_BODY_BYTES", "it is refused"),
     bound("answer of Supabase", "supabase/client.rs", "MAX_ANSWER_BYTES", "it is refused"),
+    bound(
+        "rows that Supabase refused",
+        "supabase/refusals.rs",
+        "MAX_REMEMBERED",
+        "further ones are judged anew",
+    ),
 ];
 
 #[cfg(test)]

@@ -53,7 +53,8 @@
 //!   done about it, in `whatsapp::connection::way`.
 //! * *decided what becomes of a reply that WhatsApp refuses, or takes and delivers to nobody?*
 //!   [`whatsapp::refusal`]; what is remembered for it, in [`ledger::reachout`].
-//! * *decided what an answer of Supabase means?* [`supabase::verdict`].
+//! * *decided what an answer of Supabase means?* [`supabase::verdict`]; whose fault it is that rows are refused,
+//!   [`supabase::refusals`].
 //! * *told how linking stands, and what a passkey has to do with it?* [`pairing`]; what is done about it at
 //!   WhatsApp, in `whatsapp::connection::linking`.
 //! * *decided whose reply is next, and what need not be said any more?* [`ledger::outbox`].

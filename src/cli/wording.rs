@@ -446,7 +446,9 @@ pub fn doctor_finding(finding: &Finding) -> String {
             "Kunci tidak terbaca oleh perintah ini, jadi tidak diperiksa.".to_owned()
         }
         Finding::SupabaseWorks { took } => format!("Menerima data dari bot ({}).", time(*took)),
-        Finding::SupabaseRefuses(action) => watch::sentence(Cause::SupabaseRefused, &Detail::Action(*action)),
+        Finding::SupabaseRefuses(action) => {
+            watch::sentence(Cause::of_action(*action), &Detail::Action(*action))
+        }
         Finding::SupabaseBroken { reason } => {
             format!("{} ({}).", watch::subject(Cause::SupabaseBroken), short(reason))
         }
@@ -588,7 +590,9 @@ pub fn doctor_advice(finding: &Finding) -> Option<String> {
             "Untuk memeriksanya, isi SUPABASE_SECRET_KEY pada perintah ini. Keadaannya di bot yang berjalan: \
              bot-kjp status"
         }
-        Finding::SupabaseRefuses(action) => watch::action(Cause::SupabaseRefused, &Detail::Action(*action)),
+        Finding::SupabaseRefuses(action) => {
+            watch::action(Cause::of_action(*action), &Detail::Action(*action))
+        }
         Finding::SupabaseBroken { .. } => watch::action(Cause::SupabaseBroken, &Detail::None),
         Finding::SupabaseSilent { .. } => watch::action(Cause::SupabaseUnreachable, &Detail::None),
         Finding::NobodyIsTold => "Isi alert.operators, alert.ntfy atau alert.healthchecks di konfigurasi.",

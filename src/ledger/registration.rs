@@ -417,6 +417,23 @@ mod tests {
     }
 
     #[test]
+    fn which_rule_is_told_does_not_hang_on_the_age_of_an_index() {
+        // SQLite names the newest of those that are broken.
+        for newest in ["day, no_kjp", "day, no_ktp", "day, sender, name_canonical"] {
+            in_transaction(|tx| {
+                tx.execute_batch(&format!("CREATE UNIQUE INDEX newest ON registration ({newest})"))?;
+                let ani = phone(1);
+                let put = |id, person: &Person| register(tx, &ani, id, person, TODAY);
+                assert_eq!(put("1", &person("Ani", 1, 1))?, Outcome::Stored);
+                assert_eq!(put("2", &person("Ani", 1, 1))?, clash(ClashField::Kjp, true, "Ani"), "{newest}");
+                assert_eq!(put("3", &person("Ani", 2, 1))?, clash(ClashField::Ktp, true, "Ani"), "{newest}");
+                assert_eq!(put("4", &person("Ani", 2, 2))?, clash(ClashField::Nama, true, "Ani"), "{newest}");
+                Ok(())
+            });
+        }
+    }
+
+    #[test]
     fn the_name_of_a_strangers_registration_is_never_told() {
         in_transaction(|tx| {
             register(tx, &phone(1), "1", &person("Ani", 1, 1), TODAY)?;

@@ -4,7 +4,7 @@
 //! ```text
 //! pending ──stored──▶ confirmed
 //!    │ ▲ ───duplicate──▶ duplicate   (another box was first)
-//!    │ └──release_parked──┐
+//!    │ └──release_parked, take_back
 //!    └──────rejected──▶ parked       (kept and visible; never blocks others)
 //! ```
 //!
@@ -86,11 +86,20 @@ pub struct Counts {
 
 /// The oldest pending rows, at most `limit`.
 pub fn next_batch(conn: &Connection, limit: u32) -> Result<Vec<QueuedRow>, LedgerError> {
-    let mut statement = conn.prepare_cached(
+    queued(conn, "ORDER BY id LIMIT ?1", limit)
+}
+
+/// The newest pending row; none if none waits.
+pub fn newest(conn: &Connection) -> Result<Vec<QueuedRow>, LedgerError> {
+    queued(conn, "ORDER BY id DESC LIMIT ?1", 1)
+}
+
+fn queued(conn: &Connection, order: &str, limit: u32) -> Result<Vec<QueuedRow>, LedgerError> {
+    let mut statement = conn.prepare_cached(&format!(
         "SELECT row_key, day, received_at, sender, sender_name, message_id, message_index, nama,
            name_canonical, no_kjp, jenis_kartu, jenis_kartu_sumber, no_ktp, no_kk, tanggal_lahir, lokasi
-         FROM registration WHERE sync_state = 'pending' ORDER BY id LIMIT ?1",
-    )?;
+         FROM registration WHERE sync_state = 'pending' {order}",
+    ))?;
     let mut rows = statement.query(params![limit])?;
     let mut batch = Vec::new();
     while let Some(row) = rows.next()? {
@@ -142,6 +151,18 @@ pub fn release_parked(tx: &Connection, limit: u32) -> Result<usize, LedgerError>
          WHERE id IN (SELECT id FROM registration WHERE sync_state = 'parked' ORDER BY id LIMIT ?1)",
         params![limit],
     )?)
+}
+
+/// Puts these rows back into the queue if they are parked: they were not at fault.
+pub fn take_back(tx: &Connection, row_keys: &[RowKey]) -> Result<(), LedgerError> {
+    let mut update = tx.prepare_cached(
+        "UPDATE registration SET sync_state = 'pending', sync_detail = NULL, sync_at = NULL
+         WHERE row_key = ?1 AND sync_state = 'parked'",
+    )?;
+    for row_key in row_keys {
+        update.execute(params![row_key.bytes()])?;
+    }
+    Ok(())
 }
 
 /// How many rows are in which state. Reads the whole table: for reports, not for every message.
@@ -283,6 +304,23 @@ mod tests {
             record(tx, &[(key(0), RowVerdict::Stored)], 100)?;
             record(tx, &[(key(0), RowVerdict::Duplicate(ClashField::Nama))], 101)?;
             assert_eq!(state(tx, 0), SyncState::Confirmed);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn only_parked_rows_are_taken_back_and_the_newest_row_is_the_last_in_the_queue() {
+        with_rows(4, |tx| {
+            let rejected = || RowVerdict::Rejected { code: "22023".into(), message: String::new() };
+            let verdicts = [(key(0), rejected()), (key(1), rejected()), (key(2), RowVerdict::Stored)];
+            record(tx, &verdicts, 100)?;
+            take_back(tx, &[key(1), key(2)])?;
+            assert_eq!(keys(&next_batch(tx, 9)?), [key(1), key(3)]);
+            assert_eq!(keys(&newest(tx)?), [key(3)]);
+            assert_eq!(state(tx, 0), SyncState::Parked("22023: ".into()));
+            assert_eq!(state(tx, 2), SyncState::Confirmed);
+            record(tx, &[(key(1), RowVerdict::Stored), (key(3), RowVerdict::Stored)], 101)?;
+            assert_eq!(newest(tx)?, []);
             Ok(())
         });
     }

@@ -1,8 +1,10 @@
 //! Supabase: registrations go there in batches, and come back as one verdict per row.
 //!
-//! [`client`] asks, [`verdict`] decides what an answer means (the only place), [`sync`] acts on it.
+//! [`client`] asks, [`verdict`] decides what an answer means (the only place), [`refusals`] whose fault it is
+//! when rows are refused, [`sync`] acts on it.
 
 pub mod client;
+pub mod refusals;
 pub mod sync;
 pub mod verdict;
 

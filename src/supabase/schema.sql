@@ -92,11 +92,14 @@ declare
   broken_table text;
   problem text;
   field text;
+  -- As the table has it: a date, or the old bot's text.
+  day_key public.data_harian.processing_day_key%type;
 begin
   for entry in select value from jsonb_array_elements(rows) loop
     key := entry ->> 'row_key';
     for attempt in 1..2 loop
       begin
+        day_key := (entry ->> 'processing_day_key')::date;
         insert into public.data_harian (
           row_key, processing_day_key, tanggal, received_at, sumber, sender_phone, sender_name, nama,
           name_canonical, no_kjp, jenis_kartu, jenis_kartu_sumber, no_ktp, no_kk, tanggal_lahir, lokasi,
@@ -124,19 +127,35 @@ begin
           if exists (select from public.data_harian d where d.row_key = key::uuid) then
             verdict := jsonb_build_object('row_key', key, 'outcome', 'stored');
           else
-            -- Which rule was broken is told by its columns; its name may be anything.
-            select case
-                when 'no_kjp' = any (c.names) then 'no_kjp'
-                when 'no_ktp' = any (c.names) then 'no_ktp'
-                when c.names && array['nama', 'name_canonical'] then 'nama'
-              end
-            into field
-            from (
-              select array_agg(a.attname::text) as names
-              from pg_index i join pg_attribute a on a.attrelid = i.indrelid
-                and a.attnum = any (i.indkey::smallint[])
-              where broken_table = 'data_harian' and i.indrelid = 'public.data_harian'::regclass
-                and i.indexrelid = to_regclass('public.' || quote_ident(broken_rule))) c;
+            -- Asked in the bot's order: card, NIK, name. Of several broken rules PostgreSQL names the one
+            -- whose index is the oldest, which says nothing.
+            field := case
+              when exists (select from public.data_harian d where d.processing_day_key = day_key
+                and d.no_kjp = entry ->> 'no_kjp') then 'no_kjp'
+              when exists (select from public.data_harian d where d.processing_day_key = day_key
+                and d.no_ktp = entry ->> 'no_ktp') then 'no_ktp'
+              when exists (select from public.data_harian d where d.processing_day_key = day_key
+                and d.sender_phone = entry ->> 'sender_phone'
+                and (d.name_canonical = entry ->> 'name_canonical' or d.nama = entry ->> 'nama')) then 'nama'
+            end;
+            -- The other row may have gone meanwhile.
+            continue when field is null and attempt = 1;
+            if field is null then
+              -- A rule of the project's own, over all days for example. Its columns tell; its name may be
+              -- anything.
+              select case
+                  when 'no_kjp' = any (c.names) then 'no_kjp'
+                  when 'no_ktp' = any (c.names) then 'no_ktp'
+                  when c.names && array['nama', 'name_canonical'] then 'nama'
+                end
+              into field
+              from (
+                select array_agg(a.attname::text) as names
+                from pg_index i join pg_attribute a on a.attrelid = i.indrelid
+                  and a.attnum = any (i.indkey::smallint[])
+                where broken_table = 'data_harian' and i.indrelid = 'public.data_harian'::regclass
+                  and i.indexrelid = to_regclass('public.' || quote_ident(broken_rule))) c;
+            end if;
             verdict := case
               when field is null then jsonb_build_object('row_key', key, 'outcome', 'rejected',
                 'code', '23505', 'message', problem)

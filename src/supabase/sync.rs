@@ -1,9 +1,9 @@
 //! Carries registrations from the ledger to Supabase, one batch at a time.
 //!
 //! A row leaves the queue only by a verdict about that very row. Everything else (no line, a lost
-//! answer, a wrong key) leaves it pending, and sending it again is harmless because the server knows
-//! its key. Nothing here stands in the way of a reply: requests run on the worker thread, and the
-//! ledger is touched only to read a batch and to write down its verdicts.
+//! answer, a wrong key, refusals that are no row's fault) leaves it pending, and sending it again is
+//! harmless because the server knows its key. Nothing here stands in the way of a reply: requests run on
+//! the worker thread, and the ledger is touched only to read a batch and to write down its verdicts.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use futures_lite::future::race;
 
 use super::client::{Answer, Client, MAX_BATCH_ROWS};
+use super::refusals::{Blame, Refusals};
 use super::verdict::{Action, Reason, Verdict, judge};
 use crate::bell::Bell;
 use crate::clock;
 use crate::ledger::registration::RowKey;
-use crate::ledger::sync_queue::{self, RowVerdict};
+use crate::ledger::sync_queue::{self, QueuedRow, RowVerdict};
 use crate::ledger::{Database, LedgerError};
 use crate::net::link::Link;
 use crate::trusted_clock;
@@ -35,6 +36,11 @@ pub struct Pace {
     /// Time between attempts when only a person can help. Each of them is refused work for the
     /// server, and one is needed to see that the repair was made.
     pub probe: Duration,
+    /// How long the server may not know the function before a person is called. It reads the schema in 0.2 s
+    /// as a rule; while its connections were busy, 14 s were seen.
+    pub unknown: Duration,
+    /// Time between attempts meanwhile.
+    pub unknown_retry: Duration,
     /// Time between attempts while the link is down: it is WhatsApp's, which may refuse us while the
     /// line is good.
     pub without_link: Duration,
@@ -50,15 +56,16 @@ impl Default for Pace {
             first_retry: Duration::from_secs(1),
             max_retry: Duration::from_secs(5 * 60),
             probe: Duration::from_secs(15 * 60),
+            unknown: Duration::from_secs(30),
+            unknown_retry: Duration::from_secs(5),
             without_link: Duration::from_secs(15 * 60),
             idle_check: Duration::from_secs(60),
         }
     }
 }
 
-/// Most parked rows that get another try when the bot starts: the operator restarts it after having
-/// repaired something.
-const PARKED_PER_START: u32 = 1_000;
+/// Parked rows that are put back into the queue by one transaction, so that none takes long.
+const PARKED_PER_COMMIT: u32 = 1_000;
 
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -143,13 +150,42 @@ struct Course {
     failures: u32,
     /// When the present trouble began.
     since: Instant,
+    /// Since when the server does not know the function.
+    unknown: Option<Instant>,
+    refusals: Refusals,
+    /// Where the next request takes its rows from, and whether the newest row has spoken since the last rest.
+    witness: Witness,
+}
+
+/// While the oldest rows are refused one after another the newest row shows whether all are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Witness {
+    #[default]
+    NotCalled,
+    /// It is sent next, alone.
+    Called,
+    Heard,
+}
+
+impl Course {
+    fn new(rows: u32) -> Self {
+        Self {
+            rows,
+            failures: 0,
+            since: clock::now(),
+            unknown: None,
+            refusals: Refusals::default(),
+            witness: Witness::default(),
+        }
+    }
 }
 
 /// Runs until it is dropped. A request under way then ends on its own; its rows stay pending and are
 /// sent again by the next run.
 pub async fn run(sync: Sync) -> Infallible {
-    let mut course = Course { rows: sync.pace.batch_rows(), failures: 0, since: clock::now() };
-    match sync.database.write(|tx| sync_queue::release_parked(tx, PARKED_PER_START)).await {
+    let mut course = Course::new(sync.pace.batch_rows());
+    // The operator restarts the bot after having repaired something, or with a newer version.
+    match sync.release_parked().await {
         Ok(0) => {}
         Ok(rows) => log::info!("supabase: {rows} rows that were refused are tried again"),
         Err(error) => log::error!("supabase: refused rows not tried again: {error}"),
@@ -180,28 +216,69 @@ pub async fn run(sync: Sync) -> Infallible {
 }
 
 impl Sync {
+    /// Puts all parked rows back into the queue; returns how many.
+    async fn release_parked(&self) -> Result<usize, LedgerError> {
+        let mut all = 0;
+        loop {
+            let released =
+                self.database.write(|tx| sync_queue::release_parked(tx, PARKED_PER_COMMIT)).await?;
+            all += released;
+            if released < PARKED_PER_COMMIT as usize {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Sends one batch and writes down what came of it; `None` if there is nothing to send.
     async fn turn(&self, course: &mut Course) -> Result<Option<Next>, LedgerError> {
         let rows = course.rows;
+        let witness = course.witness == Witness::Called;
+        if witness {
+            course.witness = Witness::Heard;
+        }
         // Only what is durable leaves the box.
-        let batch = self.database.read_durable(|conn| sync_queue::next_batch(conn, rows)).await?;
+        let batch = self
+            .database
+            .read_durable(|conn| match witness {
+                true => sync_queue::newest(conn),
+                false => sync_queue::next_batch(conn, rows),
+            })
+            .await?;
         if batch.is_empty() {
             return Ok(None);
         }
         let sent: Vec<RowKey> = batch.iter().map(|row| row.row_key).collect();
-        let answer = self
-            .client
-            .register_batch(&batch)
-            .await
-            .unwrap_or_else(|error| Answer::None { reason: format!("no worker thread: {error}") });
-        drop(batch);
+        let answer = self.ask(&batch).await;
         if matches!(answer, Answer::None { .. }) {
             // On a slow line the same rows would not pass the next time either.
             course.rows = (rows / 2).max(1);
         }
         let verdict = judge(&answer, &sent);
         log::debug!("supabase: {} rows sent, answer {answer:?}", sent.len());
+        let verdict = match verdict {
+            Verdict::Quarantine { .. } => self.ask_again(&batch, &sent).await,
+            other => other,
+        };
+        drop(batch);
         self.follow(verdict, &sent, course).await.map(Some)
+    }
+
+    async fn ask(&self, rows: &[QueuedRow]) -> Answer {
+        self.client
+            .register_batch(rows)
+            .await
+            .unwrap_or_else(|error| Answer::None { reason: format!("no worker thread: {error}") })
+    }
+
+    /// What to make of a row that made its whole request fail: whether a request without rows fails too, and if not,
+    /// what becomes of the row now. What was wrong with all may have been mended between the two.
+    async fn ask_again(&self, batch: &[QueuedRow], sent: &[RowKey]) -> Verdict {
+        let answer = self.ask(&[]).await;
+        log::debug!("supabase: no rows sent, answer {answer:?}");
+        match judge(&answer, &[]) {
+            Verdict::Rows(_) => judge(&self.ask(batch).await, sent),
+            worse => worse,
+        }
     }
 
     async fn follow(
@@ -234,10 +311,24 @@ impl Sync {
                 let told = after.unwrap_or_default().min(MAX_RETRY_AFTER);
                 Ok(Next::Rest(told + self.backoff(course.failures)))
             }
+            Verdict::NotKnown { reason } => {
+                course.failures = course.failures.saturating_add(1);
+                let first = *course.unknown.get_or_insert_with(clock::now);
+                if clock::since(first) < self.pace.unknown {
+                    self.status.set(Standing::Retrying { since, failures: course.failures, reason });
+                    return Ok(Next::Rest(self.pace.unknown_retry));
+                }
+                self.status.set(Standing::NeedsOperator { since, action: Action::InstallSchema });
+                Ok(Next::Rest(self.pace.probe))
+            }
             Verdict::Operator(action) => {
                 course.failures = course.failures.saturating_add(1);
                 self.status.set(Standing::NeedsOperator { since, action });
-                Ok(Next::Rest(self.pace.probe))
+                Ok(Next::Rest(match action {
+                    // These pass by themselves, too, and cost the server nothing or little.
+                    Action::ClearTheWay | Action::CheckRole => self.backoff(course.failures),
+                    _ => self.pace.probe,
+                }))
             }
             Verdict::Bug(reason) => {
                 course.failures = course.failures.saturating_add(1);
@@ -254,14 +345,54 @@ impl Sync {
         verdicts: &[(RowKey, RowVerdict)],
         course: &mut Course,
     ) -> Result<Next, LedgerError> {
+        let take_back = match course.refusals.judge(verdicts) {
+            Blame::Nobody { code, take_back } => return self.hold(&code, take_back, course).await,
+            Blame::Rows { take_back } => take_back,
+        };
         let now = trusted_clock::now();
-        self.database.write(|tx| sync_queue::record(tx, verdicts, now)).await?;
+        self.database
+            .write(|tx| {
+                sync_queue::record(tx, verdicts, now)?;
+                sync_queue::take_back(tx, take_back.as_slice())
+            })
+            .await?;
         report(verdicts);
         self.status.set(Standing::Working);
         course.failures = 0;
+        course.unknown = None;
+        course.witness = Witness::NotCalled;
         let full = verdicts.len() >= course.rows as usize;
         course.rows = course.rows.saturating_mul(2).min(self.pace.batch_rows());
         Ok(if full { Next::Continue } else { Next::Rest(self.pace.interval) })
+    }
+
+    /// Leaves rows in the queue that were refused without being at fault, puts back what was parked for it, and
+    /// rests, after having heard the newest row.
+    async fn hold(
+        &self,
+        code: &str,
+        take_back: Option<RowKey>,
+        course: &mut Course,
+    ) -> Result<Next, LedgerError> {
+        if take_back.is_some() {
+            self.database.write(|tx| sync_queue::take_back(tx, take_back.as_slice())).await?;
+        }
+        if course.witness == Witness::NotCalled {
+            let newest = self.database.read(sync_queue::newest)?;
+            if newest.iter().any(|row| !course.refusals.include(&row.row_key)) {
+                course.witness = Witness::Called;
+                return Ok(Next::Continue);
+            }
+        }
+        course.witness = Witness::NotCalled;
+        course.failures = course.failures.saturating_add(1);
+        // Requests without rows pass, or the verdict were another.
+        let standing = Standing::NeedsOperator { since: course.since, action: Action::CheckTable };
+        if self.status.get() != standing {
+            log::error!("supabase: no row is stored, each is refused with code {code}");
+        }
+        self.status.set(standing);
+        Ok(Next::Rest(self.backoff(course.failures)))
     }
 
     /// Full jitter: anything between nothing and a bound that doubles with each failure, so that many
@@ -331,7 +462,7 @@ mod tests {
         smol::block_on(async {
             let sync = sync(|| 0);
             let sent = [RowKey::derive("c", "1", "m", 0)];
-            let mut course = Course { rows: 8, failures: 0, since: clock::now() };
+            let mut course = Course::new(8);
             let retry = || Verdict::Retry { reason: Reason::new("HTTP 503"), after: None };
             sync.follow(retry(), &sent, &mut course).await.unwrap();
             let Standing::Retrying { since: first, failures: 1, .. } = sync.status.get() else {
@@ -358,7 +489,7 @@ mod tests {
         smol::block_on(async {
             let sync = sync(|| 0);
             let sent: Vec<_> = (0..5).map(|n| RowKey::derive("c", "1", "m", n)).collect();
-            let mut course = Course { rows: 200, failures: 0, since: clock::now() };
+            let mut course = Course::new(200);
             let halve = || Verdict::HalveBatch { reason: Reason::new("HTTP 413") };
             let next = sync.follow(halve(), &sent, &mut course).await.unwrap();
             assert!(matches!(next, Next::Continue));
@@ -376,7 +507,7 @@ mod tests {
     fn a_server_that_names_a_delay_is_not_asked_earlier_nor_believed_for_ever() {
         smol::block_on(async {
             let sync = sync(|| 0);
-            let mut course = Course { rows: 8, failures: 0, since: clock::now() };
+            let mut course = Course::new(8);
             for (told, rest) in [(7, 7), (1_000_000, 15 * 60)] {
                 let after = Some(Duration::from_secs(told));
                 let verdict = Verdict::Retry { reason: Reason::new("HTTP 429"), after };

@@ -23,8 +23,11 @@ pub enum Verdict {
     /// Send fewer rows at a time: the request is too much for the server, or one of its rows makes
     /// all of them fail and has to be found. Never said of a single row.
     HalveBatch { reason: Reason },
-    /// The one row of the request cannot be stored as it is.
+    /// The one row of the request cannot be stored as it is, or nothing can: one answer alone does not tell.
     Quarantine { code: String, message: String },
+    /// The server does not know the function or the table. It reads the schema anew at this moment, or the SQL
+    /// was never run: only waiting some seconds tells. If that does not help, [`Action::InstallSchema`].
+    NotKnown { reason: Reason },
     /// Nothing can be stored until a person does something. Rows wait.
     Operator(Action),
     /// The bot asks for something that makes no sense to the server. Rows wait.
@@ -62,6 +65,31 @@ pub enum Action {
     CheckUrl,
     /// The project is read-only, which Supabase does when its disk is full.
     FreeDiskSpace,
+    /// Every request is refused, also one without rows: a setting of the database role that does not hold, or a
+    /// key whose role does not exist.
+    CheckRole,
+    /// Requests pass, and one row after another is refused for the same reason: a rule of the table.
+    CheckTable,
+    /// Supabase has closed the project's API for its quota or its bill (HTTP 402).
+    LiftRestriction,
+    /// Something on the way answers in Supabase's place: a portal that wants a log-in, a firewall, the provider.
+    ClearTheWay,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::CheckKey,
+        Self::UseSecretKey,
+        Self::GrantRights,
+        Self::InstallSchema,
+        Self::CheckUrl,
+        Self::FreeDiskSpace,
+        Self::CheckRole,
+        Self::CheckTable,
+        Self::LiftRestriction,
+        Self::ClearTheWay,
+    ];
 }
 
 impl fmt::Display for Action {
@@ -77,6 +105,16 @@ impl fmt::Display for Action {
             }
             Self::CheckUrl => "no Supabase project answers at the Supabase URL: check the URL",
             Self::FreeDiskSpace => "the Supabase project is read-only, its disk is full: free space there",
+            Self::CheckRole => {
+                "Supabase refuses every request, whatever is in it: check the settings of its role and the key"
+            }
+            Self::CheckTable => {
+                "Supabase refuses one row after another for the same reason: check the rules of data_harian"
+            }
+            Self::LiftRestriction => "Supabase has restricted the project for its quota or its bill: lift that",
+            Self::ClearTheWay => {
+                "a portal or firewall answers in Supabase's place: log in there or use another line"
+            }
         })
     }
 }
@@ -99,7 +137,8 @@ struct Element {
     message: Option<String>,
 }
 
-/// Judges the answer to a request that held `sent`, in this order and not empty.
+/// Judges the answer to a request that held `sent`, in this order. A request without rows tells whether there is
+/// a way for any: [`Verdict::Rows`] then holds none, and no row is at fault for anything else.
 pub fn judge(answer: &Answer, sent: &[RowKey]) -> Verdict {
     let (status, retry_after, body) = match answer {
         Answer::None { reason } => return retry(Reason::new(without_numbers(reason)), None),
@@ -108,13 +147,14 @@ pub fn judge(answer: &Answer, sent: &[RowKey]) -> Verdict {
     if matches!(status, 200..=299) {
         return row_verdicts(body, sent);
     }
+    let foreign = is_foreign(body);
     let problem: Option<Problem> = serde_json::from_str(body).ok();
     let code = problem.as_ref().and_then(|problem| problem.code.as_deref()).unwrap_or("");
     let message = problem.as_ref().map_or("", |problem| problem.message.as_str());
-    let reason = Reason::new(if code.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("HTTP {status}, code {}", without_numbers(&excerpt(code)))
+    let reason = Reason::new(match code {
+        "" if foreign => format!("HTTP {status}, no JSON"),
+        "" => format!("HTTP {status}"),
+        code => format!("HTTP {status}, code {}", without_numbers(&excerpt(code))),
     });
     let class = if code.len() == 5 { code.get(..2).unwrap_or("") } else { "" };
     match (code, class) {
@@ -132,20 +172,34 @@ pub fn judge(answer: &Answer, sent: &[RowKey]) -> Verdict {
         }
         ("25006", _) => return Verdict::Operator(Action::FreeDiskSpace),
         ("PGRST301" | "PGRST302" | "PGRST303", _) => return Verdict::Operator(Action::CheckKey),
-        ("PGRST202" | "PGRST203" | "PGRST204" | "PGRST205", _) | (_, "42") => {
-            return Verdict::Operator(Action::InstallSchema);
-        }
+        ("PGRST202" | "PGRST204" | "PGRST205", _) => return Verdict::NotKnown { reason },
+        ("PGRST203", _) | (_, "42") => return Verdict::Operator(Action::InstallSchema),
         ("P0001", _) | (_, "22" | "23") => return culprit(sent, code, message, reason),
         (code, _) if code.starts_with("PGRST") => return Verdict::Bug(reason),
         _ => {}
     }
     match status {
+        // "Network authentication required" (RFC 6585 §6) is said by portals only, "proxy authentication required"
+        // by proxies, "unavailable for legal reasons" (RFC 7725) by whoever blocks.
+        407 | 451 | 511 => Verdict::Operator(Action::ClearTheWay),
         408 | 429 | 500..=599 => retry(reason, retry_after),
         413 => fewer(sent, reason, retry_after),
-        401 | 403 => Verdict::Operator(Action::CheckKey),
+        // PostgREST, for a table that it does not know yet.
+        404 if body.trim() == "{}" => Verdict::NotKnown { reason },
+        404 | 405 | 410 if foreign => Verdict::Operator(Action::CheckUrl),
+        // A project moves nowhere, but `http://` is sent to `https://` for good. For the moment, portals do it.
+        302 | 303 | 307 => Verdict::Operator(Action::ClearTheWay),
         300..=399 | 404 | 410 => Verdict::Operator(Action::CheckUrl),
+        _ if foreign => Verdict::Operator(Action::ClearTheWay),
+        401 | 403 => Verdict::Operator(Action::CheckKey),
+        402 => Verdict::Operator(Action::LiftRestriction),
         _ => Verdict::Bug(reason),
     }
+}
+
+/// Whether a body is something else than JSON, which is all that Supabase's API and its gateway send.
+fn is_foreign(body: &str) -> bool {
+    !body.trim().is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(body).is_err()
 }
 
 fn retry(reason: Reason, after: Option<Duration>) -> Verdict {
@@ -160,8 +214,11 @@ fn fewer(sent: &[RowKey], reason: Reason, after: Option<Duration>) -> Verdict {
 /// One of the rows made the whole request fail, past the function's own handling (a deferred
 /// constraint, a trigger). Halving finds it.
 fn culprit(sent: &[RowKey], code: &str, message: &str, reason: Reason) -> Verdict {
-    let &[row_key] = sent else {
-        return Verdict::HalveBatch { reason };
+    let row_key = match sent {
+        // Without rows none is at fault.
+        [] => return Verdict::Operator(Action::CheckRole),
+        &[row_key] => row_key,
+        _ => return Verdict::HalveBatch { reason },
     };
     let row = match (code, field_in_rule(message)) {
         ("23505", Some(Rule::RowKey)) => RowVerdict::Stored,
@@ -196,8 +253,9 @@ fn field_in_rule(message: &str) -> Option<Rule> {
 
 fn row_verdicts(body: &str, sent: &[RowKey]) -> Verdict {
     let Ok(value) = serde_json::from_str::<serde_json::Value>(body) else {
-        // Some other web server, or a portal that wants a log-in.
-        return Verdict::Operator(Action::CheckUrl);
+        // A portal that wants a log-in, or some other server.
+        let page = body.trim_start().starts_with('<');
+        return Verdict::Operator(if page { Action::ClearTheWay } else { Action::CheckUrl });
     };
     let bug = |what: &str| Verdict::Bug(Reason::new(format!("register_batch answered {what}")));
     let Ok(elements) = serde_json::from_value::<Vec<Element>>(value) else {
@@ -351,22 +409,148 @@ mod tests {
 
     #[test]
     fn a_missing_schema_is_for_the_operator() {
-        for (status, code) in [
-            (404, "42P01"),
-            (404, "PGRST205"),
-            (404, "PGRST202"),
-            (404, "42883"),
-            (400, "PGRST204"),
-            (400, "42703"),
-        ] {
+        for (status, code) in [(404, "42P01"), (404, "42883"), (400, "42703"), (300, "PGRST203")] {
             assert_eq!(judged(status, code, "", 2), Verdict::Operator(Action::InstallSchema), "{code}");
         }
     }
 
     #[test]
+    fn what_the_schema_cache_lacks_may_come_by_itself() {
+        for (status, code) in [(404, "PGRST205"), (404, "PGRST202"), (400, "PGRST204")] {
+            assert!(matches!(judged(status, code, "", 2), Verdict::NotKnown { .. }), "{code}");
+        }
+        for body in ["{}", "{}\n"] {
+            assert!(matches!(judge(&http(404, body), &keys(2)), Verdict::NotKnown { .. }), "{body:?}");
+        }
+    }
+
+    /// Cloudflare's page in front of Supabase, shortened.
+    const FIREWALL: &str = "<!DOCTYPE html>\n<!--[if lt IE 7]> <html class=\"no-js ie6 oldie\" lang=\"en-US\"> \
+        <![endif]-->\n<head><title>Attention Required! | Cloudflare</title></head><body><h1>Sorry, you have been \
+        blocked</h1><h2>You are unable to access supabase.co</h2></body></html>";
+
+    /// As routers of hotels and shops answer.
+    const PORTAL: &str = "<html><head><meta http-equiv=\"refresh\" content=\"0; url=http://10.5.50.1/login\"></head>\
+        <body></body></html>";
+
+    /// Everything that Supabase, its gateway, its firewall and what stands in between were seen to answer, as they
+    /// sent it, with what it means for two rows.
+    #[test]
+    fn each_answer_that_was_seen_has_its_meaning() {
+        let operator = Verdict::Operator;
+        let not_known = |reason: &str| Verdict::NotKnown { reason: Reason::new(reason) };
+        let retry = |reason: &str| Verdict::Retry { reason: Reason::new(reason), after: None };
+        let page = |status| format!("HTTP {status}, no JSON");
+        let table: &[(u16, &str, Verdict)] = &[
+            (
+                404,
+                r#"{"code":"PGRST202","details":"Searched for the function public.register_batch with parameter rows or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache.","hint":null,"message":"Could not find the function public.register_batch(rows) in the schema cache"}"#,
+                not_known("HTTP 404, code PGRST202"),
+            ),
+            (404, "{}", not_known("HTTP 404")),
+            (
+                402,
+                r#"{"message":"Service for this project is restricted due to the following violations: exceed_egress_quota. The project owner must upgrade their plan or remove spend caps to restore service."}"#,
+                operator(Action::LiftRestriction),
+            ),
+            (
+                402,
+                r#"{"message":"Service for this project is restricted due to the following violations: overdue_payment."}"#,
+                operator(Action::LiftRestriction),
+            ),
+            (402, PORTAL, operator(Action::ClearTheWay)),
+            (
+                401,
+                r#"{"message":"Invalid API key","hint":"Double check your Supabase `anon` or `service_role` API key."}"#,
+                operator(Action::CheckKey),
+            ),
+            (401, r#"{"message":"No API key found in request"}"#, operator(Action::CheckKey)),
+            (
+                401,
+                r#"{"code":"PGRST301","details":null,"hint":null,"message":"JWSError (CompactDecodeError Invalid number of parts: Expected 3 parts; got 1)"}"#,
+                operator(Action::CheckKey),
+            ),
+            (
+                401,
+                "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<body>\r\n<center><h1>401 Authorization Required</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
+                operator(Action::ClearTheWay),
+            ),
+            (403, FIREWALL, operator(Action::ClearTheWay)),
+            (403, "error code: 1020", operator(Action::ClearTheWay)),
+            (403, r#"{"message":"Forbidden"}"#, operator(Action::CheckKey)),
+            (200, PORTAL, operator(Action::ClearTheWay)),
+            (200, "OK", operator(Action::CheckUrl)),
+            (302, "", operator(Action::ClearTheWay)),
+            (302, PORTAL, operator(Action::ClearTheWay)),
+            (
+                301,
+                "<html><head><title>301 Moved Permanently</title></head></html>",
+                operator(Action::CheckUrl),
+            ),
+            (407, "", operator(Action::ClearTheWay)),
+            (451, "<html>Internet Positif</html>", operator(Action::ClearTheWay)),
+            (511, PORTAL, operator(Action::ClearTheWay)),
+            (
+                400,
+                "<html>\r\n<head><title>400 Bad Request</title></head></html>",
+                operator(Action::ClearTheWay),
+            ),
+            (404, r#"{"message":"no Route matched with those values"}"#, operator(Action::CheckUrl)),
+            (
+                404,
+                "<!DOCTYPE html><html><head><title>404: This page could not be found</title></head></html>",
+                operator(Action::CheckUrl),
+            ),
+            (405, "<html>\r\n<head><title>405 Not Allowed</title></head></html>", operator(Action::CheckUrl)),
+            (
+                405,
+                r#"{"code":"25006","details":null,"hint":null,"message":"cannot execute INSERT in a read-only transaction"}"#,
+                operator(Action::FreeDiskSpace),
+            ),
+            (500, "<html>500</html>", retry(&page(500))),
+            (
+                502,
+                "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n",
+                retry(&page(502)),
+            ),
+            (503, r#"{"message":"name resolution failed"}"#, retry("HTTP 503")),
+            (
+                503,
+                r#"{"code":"PGRST002","details":null,"hint":null,"message":"Could not query the database for the schema cache. Retrying."}"#,
+                retry("HTTP 503, code PGRST002"),
+            ),
+            (
+                521,
+                "<!DOCTYPE html><html><head><title>supabase.co | 521: Web server is down</title></head></html>",
+                retry(&page(521)),
+            ),
+            (522, "error code: 522", retry(&page(522))),
+            (540, "", retry("HTTP 540")),
+        ];
+        for (status, body, meaning) in table {
+            assert_eq!(judge(&http(*status, body), &keys(2)), *meaning, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn when_a_request_without_rows_fails_no_row_is_at_fault() {
+        for (code, message) in [
+            ("22023", "invalid value for parameter \"work_mem\": \"16mb\""),
+            ("22023", "role \"service_role\" does not exist"),
+            ("P0001", "closed"),
+            ("23505", "duplicate key value violates unique constraint \"data_harian_row_key\""),
+        ] {
+            assert_eq!(judged(400, code, message, 0), Verdict::Operator(Action::CheckRole), "{message}");
+            assert!(matches!(judged(400, code, message, 2), Verdict::HalveBatch { .. }), "{message}");
+        }
+        assert!(is_retry(&judged(500, "57014", "", 0)));
+        assert_eq!(judge(&http(200, "[]"), &[]), Verdict::Rows(vec![]));
+    }
+
+    #[test]
     fn a_full_project_and_a_wrong_url_are_for_the_operator() {
         assert_eq!(judged(405, "25006", "", 2), Verdict::Operator(Action::FreeDiskSpace));
-        for answer in [http(404, "not found"), http(308, ""), http(200, "<html>log in</html>")] {
+        for answer in [http(404, "not found"), http(308, "")] {
             assert_eq!(judge(&answer, &keys(2)), Verdict::Operator(Action::CheckUrl));
         }
     }
@@ -459,7 +643,7 @@ mod tests {
             status in 100..600_u16,
             code in "PGRST[0-9]{3}|[0-9A-Z]{5}|\\PC{0,8}",
             text in "\\PC{0,30}",
-            rows in 1..4_u32,
+            rows in 0..4_u32,
         ) {
             let message = format!("{text} 3171010101900000 {text}");
             let verdict = judged(status, &code, &message, rows);

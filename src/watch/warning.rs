@@ -156,6 +156,9 @@ causes! {
     RepliesGivenUp = "outbox.given_up", Warning, after Duration::ZERO, calm CALM, alerts true, below [];
     /// Supabase refuses, and a person has to do something there.
     SupabaseRefused = "supabase.refused", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [];
+    /// Something else answers in Supabase's place. Some minutes: a portal that was just passed is none.
+    SupabaseBlocked = "supabase.blocked", Unhealthy, after Duration::from_secs(3 * 60), calm CALM, alerts true,
+        below [LineDown, DnsDead];
     /// Supabase does not understand the bot.
     SupabaseBroken = "supabase.broken", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [];
     /// Supabase does not answer.
@@ -164,7 +167,7 @@ causes! {
     /// A row has waited for over an hour. Five minutes: after a long power cut rows are old, and leave
     /// at once.
     SyncLate = "sync.late", Unhealthy, after Duration::from_secs(5 * 60), calm CALM, alerts true,
-        below [SupabaseRefused, SupabaseBroken, SupabaseUnreachable, LineDown, DnsDead, ClockWrong];
+        below [SupabaseRefused, SupabaseBlocked, SupabaseBroken, SupabaseUnreachable, LineDown, DnsDead, ClockWrong];
     /// Supabase refuses some rows for good.
     SyncParked = "sync.parked", Warning, after Duration::ZERO, calm CALM, alerts true, below [];
     /// The process dies again and again. A minute: at boot the clock may stand in the past.
@@ -192,6 +195,22 @@ impl Cause {
                 | Self::Banned
                 | Self::Offline
         )
+    }
+
+    /// What is wrong when a person has to do this for Supabase.
+    pub const fn of_action(action: Action) -> Self {
+        match action {
+            Action::ClearTheWay => Self::SupabaseBlocked,
+            Action::CheckKey
+            | Action::UseSecretKey
+            | Action::GrantRights
+            | Action::InstallSchema
+            | Action::CheckUrl
+            | Action::FreeDiskSpace
+            | Action::CheckRole
+            | Action::CheckTable
+            | Action::LiftRestriction => Self::SupabaseRefused,
+        }
     }
 
     pub fn of_code(code: &str) -> Option<Self> {
@@ -442,7 +461,7 @@ fn supabase(facts: &Facts, found: &mut Vec<Condition>) {
             found.push(unreachable.detail(Detail::Failures(*failures)).error(reason.to_string()));
         }
         sync::Standing::NeedsOperator { since, action } => {
-            let refused = Condition::new(Cause::SupabaseRefused).since(*since);
+            let refused = Condition::new(Cause::of_action(*action)).since(*since);
             found.push(refused.detail(Detail::Action(*action)).error(action.to_string()));
         }
         sync::Standing::Broken { since, reason } => {

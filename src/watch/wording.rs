@@ -43,6 +43,7 @@ pub const fn subject(cause: Cause) -> &'static str {
         Cause::RepliesRefused => "Balasan ditolak WhatsApp",
         Cause::RepliesGivenUp => "Balasan tidak terkirim",
         Cause::SupabaseRefused => "Supabase menolak data",
+        Cause::SupabaseBlocked => "Jalan ke Supabase terhalang",
         Cause::SupabaseBroken => "Supabase tidak memahami bot",
         Cause::SupabaseUnreachable => "Supabase tidak dapat dihubungi",
         Cause::SyncLate => "Data terlambat masuk Supabase",
@@ -139,6 +140,7 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
              tidak terjangkau. Data yang sudah dicatat tetap aman."
         ),
         (Cause::SupabaseRefused, Detail::Action(action)) => supabase_problem(*action).to_owned(),
+        (Cause::SupabaseBlocked, _) => supabase_problem(Action::ClearTheWay).to_owned(),
         (Cause::SupabaseBroken, _) => {
             "jawabannya tidak cocok dengan versi bot ini. Data aman di perangkat ini.".to_owned()
         }
@@ -174,8 +176,26 @@ const fn supabase_problem(action: Action) -> &'static str {
         Action::InstallSchema => "tabel atau fungsi bot belum dipasang. Data menunggu di perangkat ini.",
         Action::CheckUrl => "alamat Supabase salah. Data menunggu di perangkat ini.",
         Action::FreeDiskSpace => "penyimpanan proyek Supabase penuh. Data menunggu di perangkat ini.",
+        Action::CheckRole => {
+            "semua permintaan ditolak, apa pun isinya, karena pengaturan peran (role) di Supabase atau kuncinya. \
+             Data menunggu di perangkat ini."
+        }
+        Action::CheckTable => {
+            "setiap baris ditolak dengan alasan yang sama, jadi sebabnya aturan tabel, bukan datanya. Data menunggu \
+             di perangkat ini."
+        }
+        Action::LiftRestriction => {
+            "proyeknya dibatasi karena kuota habis atau tagihan belum dibayar. Data menunggu di perangkat ini."
+        }
+        Action::ClearTheWay => {
+            "yang menjawab bukan Supabase, tetapi halaman lain (portal Wi-Fi, firewall, atau ISP). Data menunggu di \
+             perangkat ini."
+        }
     }
 }
+
+const CLEAR_THE_WAY: &str = "Buka situs apa saja dari internet yang sama dan masuk (login) bila diminta; bila tidak ada, \
+                             nyalakan ulang modem, lalu hubungi ISP.";
 
 /// What a person has to do about it.
 pub fn action(cause: Cause, detail: &Detail) -> &'static str {
@@ -238,8 +258,20 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
             }
             Action::CheckUrl => "Periksa supabase.url di konfigurasi (https://….supabase.co).",
             Action::FreeDiskSpace => "Kosongkan penyimpanan atau naikkan paket proyek Supabase.",
+            Action::CheckRole => {
+                "Jalankan di SQL Editor Supabase: alter role service_role reset all; notify pgrst, 'reload schema'; \
+                 (bila tetap, pasang kunci rahasia proyek, sb_secret_…)"
+            }
+            Action::CheckTable => {
+                "Batalkan perubahan terakhir pada tabel data_harian di Supabase (kolom wajib, trigger, aturan)."
+            }
+            Action::LiftRestriction => {
+                "Buka dasbor Supabase, Billing: bayar tagihannya, naikkan paket, atau lepas batas belanja (spend cap)."
+            }
+            Action::ClearTheWay => CLEAR_THE_WAY,
         },
         (Cause::SupabaseRefused, _) => "Periksa proyek Supabase.",
+        (Cause::SupabaseBlocked, _) => CLEAR_THE_WAY,
         (Cause::SupabaseBroken, _) => {
             "Samakan versi: jalankan lagi SQL dari bot-kjp schema, atau hubungi teknisi."
         }
@@ -493,10 +525,9 @@ mod tests {
 
     #[test]
     fn every_cause_has_its_own_name_a_sentence_and_something_to_do() {
-        let details = [
+        let mut details = vec![
             Detail::None,
             Detail::Failures(7),
-            Detail::Action(Action::CheckKey),
             Detail::Bytes { free: 1, total: 2 },
             Detail::Count(6),
             Detail::Waiting(super::super::facts::Waiting { longest: Duration::from_secs(400), chats: 2000 }),
@@ -509,6 +540,7 @@ mod tests {
             Detail::Obstacle(Obstacle::Passkey),
             Detail::Obstacle(Obstacle::Hosted),
         ];
+        details.extend(Action::ALL.map(Detail::Action));
         let mut names = std::collections::BTreeSet::new();
         for &cause in Cause::ALL {
             assert!(names.insert(subject(cause)), "{cause:?}");
@@ -580,25 +612,22 @@ mod tests {
             assert!(Cause::of_code(code).is_some(), "the guide explains {code}, which no bot says");
             assert!(explained.insert(code, (title, body)).is_none(), "{code} is explained twice");
         }
-        let variants = [
-            Detail::None,
-            Detail::Action(Action::CheckKey),
-            Detail::Action(Action::UseSecretKey),
-            Detail::Action(Action::GrantRights),
-            Detail::Action(Action::InstallSchema),
-            Detail::Action(Action::CheckUrl),
-            Detail::Action(Action::FreeDiskSpace),
-            Detail::Obstacle(Obstacle::Passkey),
-            Detail::Obstacle(Obstacle::Hosted),
-        ];
+        let mut variants =
+            vec![Detail::None, Detail::Obstacle(Obstacle::Passkey), Detail::Obstacle(Obstacle::Hosted)];
+        // What belongs to another cause is said there.
+        variants.extend(Action::ALL.map(Detail::Action));
         for &cause in Cause::ALL {
             let mark = match cause.warnable().severity {
                 Severity::Unhealthy => "🔴",
                 Severity::Warning => "⚠️",
             };
             let wanted = format!("{mark} {} (`{}`)", subject(cause), cause.code());
+            let about = |detail: &&Detail| match detail {
+                Detail::Action(action) => Cause::of_action(*action) == cause,
+                _ => true,
+            };
             let actions: std::collections::BTreeSet<_> =
-                variants.iter().map(|detail| action(cause, detail)).collect();
+                variants.iter().filter(about).map(|detail| action(cause, detail)).collect();
             let (title, body) = explained
                 .get(cause.code())
                 .unwrap_or_else(|| panic!("PANDUAN.md does not explain: ### {wanted}\n{actions:?}"));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bot_kjp::clock;
 use bot_kjp::supabase::SCHEMA;
 use testbed::dns::{Fault as Dns, Scope};
+use testbed::supabase::Fault as Answer;
 use testbed::{Fault, Handset, Options, Supabase, WhatsApp};
 
 use super::bot::{Bot, Home};
@@ -415,6 +416,110 @@ fn a_key_that_supabase_refuses_is_told_of_once_and_so_is_its_end() {
         nobody_is_in(&call.body, &scene, &[&deputy], &[&ani]);
     }
     nobody_is_in(&page.ask("/health").unwrap().1, &scene, &[&deputy], &[&ani]);
+}
+
+#[test]
+fn a_setting_by_which_supabase_refuses_everything_is_named_as_such_and_parks_nobody() {
+    let (hooks, page) = (Hooks::start(), Page::new());
+    let supabase = Supabase::start().expect("Supabase starts");
+    supabase.apply(SCHEMA).expect("the schema");
+    // PostgREST makes small letters of it, and PostgreSQL knows no "16mb".
+    supabase.apply("alter role service_role set work_mem = '16MB'").expect("the setting");
+    let mut scene = Scene::with(&page.configuration());
+    scene.home.add_to_config(&hooks.configuration(&[]));
+    scene.home.secret("SUPABASE_URL", &supabase.url());
+    scene.home.secret("SUPABASE_SECRET_KEY", supabase.secret_key());
+    scene.home.secret(clock::SPEED_VARIABLE, &SPEED.to_string());
+    let bot = scene.run();
+    let mut ani = Guest::new(&scene, 0);
+    ani.register_and_wait(&scene);
+    page.wait_for(503, "supabase.refused", &bot);
+    let raised = hooks.wait_for_note("supabase.refused", 1, &bot);
+    assert!(raised.contains("semua permintaan ditolak, apa pun isinya"), "{raised}");
+    let mut budi = Guest::new(&scene, 1);
+    budi.register_and_wait(&scene);
+    let (code, text) = doctor(&scene.home);
+    assert_eq!(code, Some(1), "{text}");
+    let refused = "✖ Supabase menolak data: semua permintaan ditolak, apa pun isinya";
+    assert_eq!(text.matches(refused).count(), 2, "by the bot and by the doctor: {text}");
+    assert!(text.contains("→ Jalankan di SQL Editor Supabase: alter role service_role reset all;"), "{text}");
+    assert!(!text.contains("sync.parked") && !text.contains("Ada data yang ditolak"), "{text}");
+    assert_eq!(
+        scene.home.ledger().count("SELECT count(*) FROM registration WHERE sync_state = 'pending'"),
+        2
+    );
+
+    supabase.apply("alter role service_role reset all; notify pgrst, 'reload schema';").expect("the advice");
+    wait_for_rows(&supabase, "select count(*) from data_harian", "2", &bot);
+    let recovered = hooks.wait_for_note("supabase.refused", 2, &bot);
+    assert!(recovered.contains("sudah pulih: Supabase menolak data"), "{recovered}");
+    page.wait_for(200, "supabase.working", &bot);
+    assert!(hooks.notes("sync.parked").is_empty(), "{:#?}", hooks.calls());
+    let (_, text) = doctor(&scene.home);
+    assert!(text.contains("✔ Menerima data dari bot"), "{text}");
+}
+
+#[test]
+fn the_doctor_names_what_supabase_answers_first_and_what_to_do_about_it() {
+    let supabase = Supabase::start().expect("Supabase starts");
+    supabase.apply(SCHEMA).expect("the schema");
+    let mut scene = Scene::new();
+    // WhatsApp's server is at 127.0.0.1.
+    scene.home.secret("SUPABASE_URL", &supabase.url().replace("127.0.0.1", "localhost"));
+    scene.home.secret("SUPABASE_SECRET_KEY", supabase.secret_key());
+    let reached = format!("✔ 127.0.0.1:{}: tersambung", supabase.port());
+    let page = "<html><head><title>502 Bad Gateway</title></head></html>";
+    let unpaid = r#"{"message":"Service for this project is restricted due to the following violations: overdue_payment."}"#;
+    // More than the doctor asks.
+    const ALWAYS: usize = 20;
+    for (times, status, body, sentence, advice) in [
+        (
+            1,
+            402,
+            unpaid,
+            "✖ Supabase menolak data: proyeknya dibatasi karena kuota habis atau tagihan belum dibayar.",
+            "→ Buka dasbor Supabase, Billing: bayar tagihannya",
+        ),
+        (
+            1,
+            403,
+            "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>",
+            "✖ Jalan ke Supabase terhalang: yang menjawab bukan Supabase, tetapi halaman lain",
+            "→ Buka situs apa saja dari internet yang sama dan masuk (login) bila diminta",
+        ),
+        (
+            1,
+            502,
+            page,
+            "✖ Supabase tidak dapat dihubungi (HTTP 502, no JSON).",
+            "→ Buka dasbor Supabase: bila proyek dijeda (paused), aktifkan lagi.",
+        ),
+        (
+            ALWAYS,
+            404,
+            "{}",
+            "✖ Supabase menolak data: tabel atau fungsi bot belum dipasang.",
+            "→ Jalankan SQL dari perintah bot-kjp schema di SQL Editor Supabase.",
+        ),
+    ] {
+        let answer = || Answer::Answer { status, retry_after: None, body: body.into() };
+        supabase.fail_next(std::iter::repeat_with(answer).take(times));
+        let (code, text) = doctor(&scene.home);
+        supabase.fail_no_more();
+        assert_eq!(code, Some(1), "{text}");
+        let (Some(cause), Some(way)) = (text.find(sentence), text.find(&reached)) else {
+            panic!("{sentence}: {text}")
+        };
+        assert!(text.contains(advice), "{advice}: {text}");
+        assert!(cause < way, "the address before the cause: {text}");
+        assert!(text.contains("Ada 1 hal bertanda ✖"), "nothing beside the cause: {text}");
+    }
+    // While the schema is read anew nothing is wrong.
+    let empty = || Answer::Answer { status: 404, retry_after: None, body: "{}".into() };
+    supabase.fail_next([empty(), empty()]);
+    let (code, text) = doctor(&scene.home);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("✔ Menerima data dari bot"), "{text}");
 }
 
 #[test]

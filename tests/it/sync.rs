@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bot_kjp::bell::Bell;
 use bot_kjp::ledger::registration::{self, NewRegistration, Sender};
-use bot_kjp::ledger::sync_queue::{self, Counts, SyncState};
+use bot_kjp::ledger::sync_queue::{self, Counts, RowVerdict, SyncState};
 use bot_kjp::ledger::{Database, LedgerError};
 use bot_kjp::net::link::Link;
 use bot_kjp::personal::{CardNumber, Kk, Nik};
@@ -45,6 +45,10 @@ struct Bot {
     bell: Bell,
     status: SyncStatus,
     rows: u32,
+    /// How long the server may not know the function.
+    unknown: Duration,
+    /// Bounds of the delays after failures.
+    retry: (Duration, Duration),
 }
 
 impl Bot {
@@ -57,6 +61,8 @@ impl Bot {
             bell: Bell::default(),
             status: SyncStatus::default(),
             rows: 50,
+            unknown: Duration::from_millis(50),
+            retry: (Duration::from_millis(5), Duration::from_millis(50)),
         }
     }
 
@@ -66,6 +72,12 @@ impl Bot {
     }
 
     async fn register_person(&self, n: u32, person: Person) {
+        assert_eq!(self.try_to_register(n, person).await, Outcome::Stored);
+        self.bell.ring();
+    }
+
+    /// Registers somebody by message number `n`, if nothing stands against it.
+    async fn try_to_register(&self, n: u32, person: Person) -> Outcome {
         let sender = Sender::lid("1000000000001");
         let place = Place { provider: Provider::PasarJaya, sub: Some("Jakgrosir Kedoya".into()) };
         let new = NewRegistration {
@@ -80,10 +92,16 @@ impl Bot {
             place: &place,
             person: &person,
         };
-        let outcome =
-            self.database.write::<_, LedgerError>(|tx| registration::insert(tx, &new)).await.unwrap();
-        assert_eq!(outcome, Outcome::Stored);
-        self.bell.ring();
+        self.database.write::<_, LedgerError>(|tx| registration::insert(tx, &new)).await.unwrap()
+    }
+
+    /// How far each row is, in the order in which they were registered.
+    fn states(&self) -> Vec<SyncState> {
+        let rows = self
+            .database
+            .read::<_, LedgerError>(|conn| registration::of_day(conn, &Sender::lid("1000000000001"), TODAY))
+            .unwrap();
+        rows.into_iter().map(|row| row.sync).collect()
     }
 
     /// Sync at a pace that tests have time for.
@@ -98,9 +116,11 @@ impl Bot {
             pace: Pace {
                 batch_rows: self.rows,
                 interval: Duration::from_millis(5),
-                first_retry: Duration::from_millis(5),
-                max_retry: Duration::from_millis(50),
+                first_retry: self.retry.0,
+                max_retry: self.retry.1,
                 probe: Duration::from_millis(50),
+                unknown: self.unknown,
+                unknown_retry: Duration::from_millis(5),
                 without_link: Duration::from_secs(3600),
                 // Rows must travel because the bell rang.
                 idle_check: Duration::from_secs(3600),
@@ -165,6 +185,12 @@ fn project() -> Supabase {
 
 fn stored(supabase: &Supabase) -> usize {
     supabase.query("select count(*) from data_harian").unwrap()[0][0].parse().unwrap()
+}
+
+/// This answer until the test calls it off.
+fn always(status: u16, body: &str) -> impl Iterator<Item = Fault> {
+    let answer = move || Fault::Answer { status, retry_after: None, body: body.into() };
+    std::iter::repeat_with(answer).take(10_000)
 }
 
 /// Runs `test` beside a bot's sync, which never ends by itself.
@@ -273,11 +299,6 @@ fn people_registered_elsewhere_are_told_apart_and_block_nobody() {
         }
         bot.until_sent().await;
     });
-    let rows = bot
-        .database
-        .read::<_, LedgerError>(|conn| registration::of_day(conn, &Sender::lid("1000000000001"), TODAY))
-        .unwrap();
-    let states: Vec<_> = rows.into_iter().map(|row| row.sync).collect();
     let expected = [
         SyncState::Confirmed,
         SyncState::Duplicate(ClashField::Kjp),
@@ -285,7 +306,354 @@ fn people_registered_elsewhere_are_told_apart_and_block_nobody() {
         SyncState::Duplicate(ClashField::Nama),
         SyncState::Confirmed,
     ];
-    assert_eq!(states, expected);
+    assert_eq!(bot.states(), expected);
+    assert_eq!(stored(&supabase), 5);
+}
+
+#[test]
+fn box_and_supabase_name_the_same_rule_however_old_the_indexes_are() {
+    let indexes = [
+        ("data_harian_day_kjp", "no_kjp"),
+        ("data_harian_day_ktp", "no_ktp"),
+        ("data_harian_day_sender_name", "sender_phone, name_canonical"),
+    ];
+    // What the second person has of the first, and what both sides have to say of it.
+    let same = |n: u32, card: bool, nik: bool, name: bool| {
+        let (first, mut second) = (person(n), person(500 + n));
+        if card {
+            second.kjp = first.kjp.clone();
+        }
+        if nik {
+            second.ktp = first.ktp.clone();
+        }
+        if name {
+            second.nama.clone_from(&first.nama);
+            second.name_canonical.clone_from(&first.name_canonical);
+        }
+        second
+    };
+    let cases = [
+        (true, true, true, ClashField::Kjp),
+        (true, false, true, ClashField::Kjp),
+        (true, true, false, ClashField::Kjp),
+        (false, true, true, ClashField::Ktp),
+        (false, false, true, ClashField::Nama),
+    ];
+    let check = |supabase: &Supabase, shape: &str| {
+        let (one, two) = (Bot::new(), Bot::new());
+        let (url, key) = (supabase.url(), supabase.secret_key());
+        beside(one.sync(&url, key), async {
+            for n in 0..5 {
+                one.register(n).await;
+            }
+            one.until_sent().await;
+        });
+        assert_eq!(one.counts(), Counts { confirmed: 5, ..Counts::default() }, "{shape}");
+        beside(two.sync(&url, key), async {
+            for (n, (card, nik, name, _)) in (0..).zip(cases) {
+                two.register_person(1000 + n, same(n, card, nik, name)).await;
+            }
+            two.until_sent().await;
+        });
+        let expected: Vec<_> = cases.iter().map(|case| SyncState::Duplicate(case.3)).collect();
+        assert_eq!(two.states(), expected, "{shape}");
+        // The box of the first five says the same of them.
+        for (n, (card, nik, name, field)) in (0..).zip(cases) {
+            let told = smol::block_on(one.try_to_register(1000 + n, same(n, card, nik, name)));
+            assert!(matches!(&told, Outcome::Duplicate(clash) if clash.field == field), "{told:?}");
+        }
+    };
+    for oldest in 0..indexes.len() {
+        let supabase = project();
+        for (index, columns) in indexes.iter().cycle().skip(oldest).take(indexes.len()) {
+            supabase
+                .apply(&format!(
+                    "drop index {index};
+                     create unique index {index} on data_harian (processing_day_key, {columns})"
+                ))
+                .unwrap();
+        }
+        check(&supabase, indexes[oldest].0);
+    }
+    // Here a name's rule is the oldest, the day is a text, and the card's rule holds from tomorrow on.
+    let supabase = Supabase::start().unwrap();
+    supabase.apply(OLD_TABLE).unwrap();
+    supabase
+        .apply(
+            "insert into data_harian (processing_day_key, no_kjp) values
+               ('2026-11-01', '5049488500000000'), ('2026-11-01', '5049488500000000')",
+        )
+        .unwrap();
+    supabase.apply(SCHEMA).unwrap();
+    check(&supabase, "the old project");
+}
+
+#[test]
+fn a_rule_of_the_projects_own_is_told_by_its_columns() {
+    let supabase = project();
+    // Over all days, and of a column that the bot has no rule for.
+    supabase
+        .apply(
+            "create unique index one_card_for_ever on data_harian (no_kjp);
+             create unique index one_family_for_ever on data_harian (no_kk)",
+        )
+        .unwrap();
+    supabase
+        .apply(&format!(
+            "insert into data_harian (processing_day_key, no_kjp, no_kk) values
+               ('2026-01-01', '{}', 'a'), ('2026-01-02', 'b', '3171010101100000')",
+            person(0).kjp.expose(),
+        ))
+        .unwrap();
+    let bot = Bot::new();
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    beside(bot.sync(&url, key), async {
+        bot.register(0).await;
+        bot.register(1).await;
+        bot.until_sent().await;
+    });
+    let states = bot.states();
+    assert_eq!(states[0], SyncState::Duplicate(ClashField::Kjp));
+    assert!(matches!(&states[1], SyncState::Parked(why) if why.starts_with("23505: ")), "{states:?}");
+}
+
+#[test]
+fn a_role_by_which_every_request_fails_parks_no_row_and_says_what_to_mend() {
+    for rows in [1, 30] {
+        let supabase = project();
+        let bot = Bot::new();
+        let (url, key) = (supabase.url(), supabase.secret_key());
+        let mut n = 0;
+        let mut trouble = |begin: &dyn Fn(), end: &dyn Fn()| {
+            begin();
+            beside(bot.sync(&url, key), async {
+                for _ in 0..rows {
+                    bot.register(n).await;
+                    n += 1;
+                }
+                bot.until_operator_is_asked(Action::CheckRole).await;
+                let before = supabase.requests();
+                bot.until("more tries", |_| supabase.requests() > before + 20).await;
+                assert_eq!((bot.counts().pending, bot.counts().parked), (rows, 0));
+                end();
+                bot.until_sent().await;
+                bot.until("working again", |bot| bot.status.get() == Standing::Working).await;
+            });
+            assert_eq!(bot.counts(), Counts { confirmed: n, ..Counts::default() });
+        };
+        // PostgREST makes small letters of it, and PostgreSQL knows no "16mb".
+        trouble(&|| supabase.apply("alter role service_role set work_mem = '16MB'").unwrap(), &|| {
+            // What the operator is told to run.
+            let advice = "alter role service_role reset all; notify pgrst, 'reload schema';";
+            supabase.apply(advice).unwrap();
+        });
+        // The key is good, and its role is gone.
+        let rename = |from: &str, to: &str| {
+            supabase.query(&format!("alter role {from} rename to {to}")).unwrap();
+        };
+        trouble(&|| rename("service_role", "other_role"), &|| rename("other_role", "service_role"));
+        assert_eq!(stored(&supabase), 2 * rows as usize);
+    }
+}
+
+#[test]
+fn a_rule_that_every_row_breaks_parks_none_of_them_and_says_what_to_mend() {
+    // Inside the function and at the end of the transaction.
+    for (begin, end) in [
+        (
+            "alter table data_harian add column wajib text not null",
+            "alter table data_harian drop column wajib",
+        ),
+        (
+            "create function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'closed'; end $$;
+             create constraint trigger refuse after insert on data_harian deferrable initially deferred
+               for each row execute function refuse()",
+            "drop function refuse cascade",
+        ),
+    ] {
+        let supabase = project();
+        supabase.apply(begin).unwrap();
+        let bot = Bot::new();
+        let (url, key) = (supabase.url(), supabase.secret_key());
+        beside(bot.sync(&url, key), async {
+            bot.register(0).await;
+            // One may be the row's own fault.
+            bot.until("the row parked", |bot| bot.counts().parked == 1).await;
+            for n in 1..20 {
+                bot.register(n).await;
+            }
+            bot.until_operator_is_asked(Action::CheckTable).await;
+            let before = supabase.requests();
+            bot.until("more tries", |_| supabase.requests() > before + 20).await;
+            assert_eq!(bot.counts(), Counts { pending: 20, ..Counts::default() });
+            supabase.apply(end).unwrap();
+            bot.until_sent().await;
+            bot.until("working again", |bot| bot.status.get() == Standing::Working).await;
+        });
+        assert_eq!(bot.counts(), Counts { confirmed: 20, ..Counts::default() });
+        assert_eq!(stored(&supabase), 20);
+    }
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_left_in_peace() {
+    for (trouble, action) in [
+        ("alter role service_role set work_mem = '16MB'", Action::CheckRole),
+        ("alter table data_harian add column wajib text not null", Action::CheckTable),
+    ] {
+        let supabase = project();
+        supabase.apply(trouble).unwrap();
+        let hour = Duration::from_secs(3600);
+        let bot = Bot { retry: (hour, hour), ..Bot::new() };
+        let (url, key) = (supabase.url(), supabase.secret_key());
+        for n in 0..30 {
+            smol::block_on(bot.register(n));
+        }
+        beside(bot.sync(&url, key), async {
+            bot.until_operator_is_asked(action).await;
+            // Halves of 30 down to one, and a request without rows.
+            let before = supabase.requests();
+            assert!(before <= 6, "{before} requests");
+            for n in 30..60 {
+                bot.register(n).await;
+                smol::future::yield_now().await;
+            }
+            assert_eq!(supabase.requests(), before);
+        });
+        assert_eq!(bot.counts(), Counts { pending: 60, ..Counts::default() });
+    }
+}
+
+#[test]
+fn bad_rows_side_by_side_do_not_hold_back_the_good_ones_around_them() {
+    let inside = "alter table data_harian add check (nama not in ('Orang 1', 'Orang 2', 'Orang 3'))";
+    let at_the_end = "create function refuse() returns trigger language plpgsql as
+           $$ begin raise exception 'not you'; end $$;
+         create constraint trigger refuse after insert on data_harian deferrable initially deferred
+           for each row when (new.nama in ('Orang 1', 'Orang 2', 'Orang 3')) execute function refuse()";
+    for rule in [inside, at_the_end] {
+        for rows in [1, 2, 50] {
+            let supabase = project();
+            supabase.apply(rule).unwrap();
+            let bot = Bot { rows, ..Bot::new() };
+            let (url, key) = (supabase.url(), supabase.secret_key());
+            for n in 0..9 {
+                smol::block_on(bot.register(n));
+            }
+            beside(bot.sync(&url, key), bot.until_sent());
+            assert_eq!(bot.counts(), Counts { confirmed: 6, parked: 3, ..Counts::default() }, "{rows}");
+            let parked = |state: &SyncState| matches!(state, SyncState::Parked(_));
+            let states = bot.states();
+            assert!(states[1..4].iter().all(parked), "{states:?}");
+            assert_eq!(stored(&supabase), 6);
+        }
+    }
+}
+
+#[test]
+fn bad_rows_that_are_alone_wait_for_the_next_good_one() {
+    let supabase = project();
+    supabase.apply("alter table data_harian add check (nama not in ('Orang 1', 'Orang 2'))").unwrap();
+    let bot = Bot::new();
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    beside(bot.sync(&url, key), async {
+        bot.register(1).await;
+        bot.register(2).await;
+        bot.until_operator_is_asked(Action::CheckTable).await;
+        assert_eq!(bot.counts(), Counts { pending: 2, ..Counts::default() });
+        bot.register(3).await;
+        bot.until_sent().await;
+        bot.until("working again", |bot| bot.status.get() == Standing::Working).await;
+    });
+    assert_eq!(bot.counts(), Counts { confirmed: 1, parked: 2, ..Counts::default() });
+}
+
+#[test]
+fn all_rows_that_an_older_version_parked_come_back_when_the_bot_starts() {
+    const ROWS: u32 = 1_100;
+    let supabase = project();
+    let bot = Bot { rows: 200, ..Bot::new() };
+    smol::block_on(async {
+        for n in 0..ROWS {
+            bot.register(n).await;
+        }
+        let park = |tx: &_| {
+            let refused = || RowVerdict::Rejected { code: "22023".into(), message: "work_mem".into() };
+            let rows = sync_queue::next_batch(tx, ROWS)?;
+            let verdicts: Vec<_> = rows.iter().map(|row| (row.row_key, refused())).collect();
+            sync_queue::record(tx, &verdicts, NOON)
+        };
+        bot.database.write::<_, LedgerError>(park).await.unwrap();
+    });
+    assert_eq!(bot.counts(), Counts { parked: ROWS, ..Counts::default() });
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    beside(bot.sync(&url, key), bot.until("all confirmed", |bot| bot.counts().confirmed == ROWS));
+    assert_eq!(stored(&supabase), ROWS as usize);
+}
+
+#[test]
+fn while_the_schema_is_read_anew_nobody_is_called() {
+    let supabase = project();
+    let bot = Bot { unknown: Duration::from_secs(3600), ..Bot::new() };
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    beside(bot.sync(&url, key), async {
+        // PostgREST does not know the function, as in the moments in which it reads the schema.
+        supabase.apply("drop function register_batch").unwrap();
+        bot.register(1).await;
+        bot.until_retrying().await;
+        let before = supabase.requests();
+        bot.until("more tries", |_| supabase.requests() > before + 5).await;
+        assert!(matches!(bot.status.get(), Standing::Retrying { .. }), "{:?}", bot.status.get());
+        supabase.apply(SCHEMA).unwrap();
+        bot.until_sent().await;
+        bot.until("working again", |bot| bot.status.get() == Standing::Working).await;
+        // As a table that it does not know yet answers.
+        supabase.fail_next(always(404, "{}"));
+        bot.register(2).await;
+        bot.until_retrying().await;
+        supabase.fail_no_more();
+        bot.until_sent().await;
+    });
+    assert_eq!(bot.counts(), Counts { confirmed: 2, ..Counts::default() });
+    assert_eq!(stored(&supabase), 2);
+}
+
+#[test]
+fn what_stands_between_and_what_is_unpaid_is_named_and_heals_by_itself() {
+    let supabase = project();
+    let bot = Bot::new();
+    let (url, key) = (supabase.url(), supabase.secret_key());
+    let cases = [
+        (
+            402,
+            r#"{"message":"Service for this project is restricted due to the following violations: exceed_egress_quota. The project owner must upgrade their plan or remove spend caps to restore service."}"#,
+            Action::LiftRestriction,
+        ),
+        (
+            403,
+            "<html><head><title>Attention Required! | Cloudflare</title></head></html>",
+            Action::ClearTheWay,
+        ),
+        (401, "<html><head><title>401 Authorization Required</title></head></html>", Action::ClearTheWay),
+        (200, "<html><head><title>Login</title></head></html>", Action::ClearTheWay),
+        (
+            511,
+            "<html><head><title>Network Authentication Required</title></head></html>",
+            Action::ClearTheWay,
+        ),
+    ];
+    beside(bot.sync(&url, key), async {
+        for (n, (status, body, action)) in (0..).zip(cases) {
+            supabase.fail_next(always(status, body));
+            bot.register(n).await;
+            bot.until_operator_is_asked(action).await;
+            supabase.fail_no_more();
+            bot.until_sent().await;
+            bot.until("working again", |bot| bot.status.get() == Standing::Working).await;
+        }
+    });
+    assert_eq!(bot.counts(), Counts { confirmed: 5, ..Counts::default() });
     assert_eq!(stored(&supabase), 5);
 }
 

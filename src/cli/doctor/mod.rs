@@ -9,7 +9,7 @@ mod folder;
 mod network;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use futures_rustls::rustls::ClientConfig;
@@ -31,7 +31,7 @@ use crate::net::deadline::within;
 use crate::net::resolver::last_good;
 use crate::net::{Resolver, http, tls};
 use crate::supabase::client::Client;
-use crate::supabase::verdict::{Verdict, judge};
+use crate::supabase::verdict::{Action, Verdict, judge};
 use crate::watch::facts::{CLOCK_TOLERANCE, EARLIEST_SANE};
 use crate::watch::warning::Severity;
 use crate::whatsapp::endpoint::Endpoint;
@@ -44,6 +44,11 @@ const OVERALL: Duration = Duration::from_secs(29);
 /// Time for WhatsApp's page, so that with the 20 s of the request to Supabase, which waits for the
 /// same worker, it stays below [`OVERALL`].
 const PAGE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long Supabase may not know the function before that is said, and the time between two requests: it does not
+/// while it reads the schema. 14 s were seen; whoever waits for the doctor waits longer only in that case.
+const UNKNOWN: Duration = Duration::from_secs(15);
+const UNKNOWN_RETRY: Duration = Duration::from_secs(3);
 
 /// Time for the running bot's answer: it comes from this machine.
 const BOT_TIMEOUT: Duration = Duration::from_secs(12);
@@ -86,15 +91,30 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
     findings.extend(bot(answer, folder::holder(&settings.data.folder), closed));
     findings.extend(folder);
     findings.push(network::way_out());
+    let mut way = Vec::new();
     for (check, task) in begun {
         let left = end.saturating_duration_since(clock::now());
-        findings.extend(within(left, task).await.unwrap_or_else(|| vec![Finding::TooSlow(check)]));
+        let found = within(left, task).await.unwrap_or_else(|| vec![Finding::TooSlow(check)]);
+        match check {
+            // Told with the answer.
+            Check::Supabase => way = found,
+            Check::SupabaseAnswer => findings.extend(cause_first(std::mem::take(&mut way), found)),
+            _ => findings.extend(found),
+        }
     }
     let alert = &settings.alert;
     if alert.operators.is_empty() && alert.ntfy.is_none() && alert.healthchecks.is_none() {
         findings.push(Finding::NobodyIsTold);
     }
     findings
+}
+
+/// What was found of the way to Supabase and of its answer. If the server was reached, what is wrong with its answer
+/// stands before names and addresses; else these tell why there is none.
+fn cause_first(way: Vec<Finding>, answer: Vec<Finding>) -> Vec<Finding> {
+    let reached = way.iter().any(|finding| matches!(finding, Finding::Reached { .. }));
+    let (first, then) = if reached { (answer, way) } else { (way, answer) };
+    first.into_iter().chain(then).collect()
 }
 
 /// Asks the running bot, on a thread of its own: the socket blocks.
@@ -266,20 +286,33 @@ fn time(date: Option<&str>, unix: i64) -> Finding {
 
 /// Stores nothing at all, and sees what Supabase says to that.
 async fn ask_supabase(client: Client) -> Vec<Finding> {
-    let begin = clock::now();
-    let finding = match client.register_batch(&[]).await {
-        Ok(answer) => match judge(&answer, &[]) {
+    let first = clock::now();
+    loop {
+        let begin = clock::now();
+        let verdict = client.register_batch(&[]).await.map(|answer| judge(&answer, &[]));
+        if matches!(verdict, Ok(Verdict::NotKnown { .. })) && clock::since(first) < UNKNOWN {
+            clock::sleep(UNKNOWN_RETRY).await;
+            continue;
+        }
+        return vec![supabase(verdict, begin)];
+    }
+}
+
+/// What an answer to a request without rows shows; `begin`: when it was sent.
+fn supabase(verdict: std::io::Result<Verdict>, begin: Instant) -> Finding {
+    match verdict {
+        Ok(verdict) => match verdict {
             Verdict::Rows(_) => Finding::SupabaseWorks { took: clock::since(begin) },
             Verdict::Retry { reason, .. } | Verdict::HalveBatch { reason } => {
                 Finding::SupabaseSilent { reason: reason.to_string() }
             }
+            Verdict::NotKnown { .. } => Finding::SupabaseRefuses(Action::InstallSchema),
             Verdict::Operator(action) => Finding::SupabaseRefuses(action),
             Verdict::Bug(reason) => Finding::SupabaseBroken { reason: reason.to_string() },
             Verdict::Quarantine { code, .. } => Finding::SupabaseBroken { reason: code },
         },
         Err(error) => Finding::SupabaseSilent { reason: error.to_string() },
-    };
-    vec![finding]
+    }
 }
 
 /// Looks up the host of a hook, which is not called: that would tell somebody something.
@@ -370,7 +403,6 @@ mod tests {
     use super::finding::{Dns, NoReach, NotWritable, Said, Section};
     use super::*;
     use crate::net::rung::Kind;
-    use crate::supabase::verdict::Action;
     use crate::watch::report::{Report, Shown, State};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -479,16 +511,7 @@ mod tests {
             }
             all.push(dns(kind, Said::Right(vec![[157, 240, 0, 60].into(); 8]), true));
         }
-        for action in [
-            Action::CheckKey,
-            Action::UseSecretKey,
-            Action::GrantRights,
-            Action::InstallSchema,
-            Action::CheckUrl,
-            Action::FreeDiskSpace,
-        ] {
-            all.push(Finding::SupabaseRefuses(action));
-        }
+        all.extend(Action::ALL.map(Finding::SupabaseRefuses));
         for check in [
             Check::Bot,
             Check::WhatsApp,
@@ -548,6 +571,23 @@ mod tests {
         let reason = "no address for `x.supabase.co` (system 192.168.1.1:53 was silent) ".repeat(9);
         let text = text(&[Finding::SupabaseSilent { reason }], false);
         assert!(text.lines().count() < 9 && text.contains('…'), "{text}");
+    }
+
+    #[test]
+    fn what_supabase_answers_stands_before_its_addresses_and_why_it_does_not_after_them() {
+        let host = || "x.supabase.co".to_owned();
+        let address = "104.18.38.10:443".parse().unwrap();
+        let reached = Finding::Reached { host: host(), address, took: SECOND, tls: true };
+        let silent = Finding::NotReached { host: host(), address, why: NoReach::Silent, others: false };
+        let unpaid = Finding::SupabaseRefuses(Action::LiftRestriction);
+        let down = Finding::SupabaseSilent { reason: "HTTP 503".into() };
+        for answer in [unpaid, down] {
+            let both = cause_first(vec![reached.clone()], vec![answer.clone()]);
+            assert_eq!(both, [answer, reached.clone()]);
+        }
+        let nothing = Finding::SupabaseSilent { reason: "timeout".into() };
+        let both = cause_first(vec![silent.clone()], vec![nothing.clone()]);
+        assert_eq!(both, [silent, nothing]);
     }
 
     #[test]

@@ -201,6 +201,28 @@ fn supabase_is_told_of_at_once_when_it_wants_a_person_and_after_a_while_when_it_
 }
 
 #[test]
+fn something_in_supabases_place_is_told_as_such_once_it_has_stayed_for_some_minutes() {
+    let mut facts = well();
+    let blocked = |since| sync::Standing::NeedsOperator { since, action: Action::ClearTheWay };
+    facts.supabase = Some(blocked(facts.now.checked_sub(MINUTE * 2).unwrap()));
+    assert_eq!(seen(&facts), []);
+    facts.supabase = Some(blocked(facts.now.checked_sub(MINUTE * 3).unwrap()));
+    facts.queues.oldest_pending = Some(UNIX - 3601);
+    assert_eq!(seen(&facts), [Cause::SupabaseBlocked]);
+}
+
+#[test]
+fn what_is_wrong_is_named_before_and_above_its_consequence_whatever_supabase_wants() {
+    let mut facts = well();
+    facts.queues.oldest_pending = Some(UNIX - 100_000);
+    for action in Action::ALL {
+        let since = facts.now.checked_sub(HOUR).unwrap();
+        facts.supabase = Some(sync::Standing::NeedsOperator { since, action });
+        assert_eq!(seen(&facts), [Cause::of_action(action)], "{action:?}");
+    }
+}
+
+#[test]
 fn a_row_that_waits_for_over_an_hour_is_late() {
     let mut facts = well();
     facts.queues.oldest_pending = Some(UNIX - 3600);

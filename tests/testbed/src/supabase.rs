@@ -225,6 +225,11 @@ impl Supabase {
         self.gateway.fail_next(faults);
     }
 
+    /// Forgets the faults that no request has met yet.
+    pub fn fail_no_more(&self) {
+        self.gateway.fail_no_more();
+    }
+
     /// How many requests reached the gateway.
     pub fn requests(&self) -> usize {
         self.gateway.requests()

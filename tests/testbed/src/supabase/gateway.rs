@@ -121,6 +121,10 @@ impl Gateway {
         self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
     }
 
+    pub fn fail_no_more(&self) {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
