@@ -23,6 +23,8 @@ use ureq::{Agent, Error};
 use super::Resolver;
 use super::deadline::within;
 use super::dial::{self, DIAL_DEADLINE};
+use super::segment::Segments;
+use crate::clock;
 
 /// Time for one request altogether, from the look-up to the last byte of the body. It bounds how
 /// long a call can hold the worker thread. A caller may set less per request.
@@ -115,16 +117,24 @@ impl Connector for Dialler {
             .map_err(|error: dial::DialError| Error::Other(Box::new(error)))?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Connection { buffers, stream, tls }))
+        let segments = self.resolver.segments().clone();
+        Ok(Some(Connection { buffers, segments, unanswered: 0, stream, tls }))
     }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
+/// A request with more bytes than fit into small segments, unanswered until its time is over, may have been
+/// lost because it was sent in large packets: a line can swallow them in one direction alone.
+const LARGE_BYTES: usize = 1400;
+
 /// A connection on which the worker thread waits.
 struct Connection {
     buffers: LazyBuffers,
+    segments: Segments,
+    /// Bytes sent since something was read last.
+    unanswered: usize,
     stream: Box<dyn Stream>,
     tls: bool,
 }
@@ -142,15 +152,21 @@ impl Transport for Connection {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let output = &self.buffers.output()[..amount];
+        self.unanswered = self.unanswered.saturating_add(amount);
         let sent = async {
             self.stream.write_all(output).await?;
             self.stream.flush().await
         };
-        wait(timeout, sent)
+        let sent = wait(timeout, sent);
+        self.look_at(&sent);
+        sent
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let read = wait(timeout, self.stream.read(self.buffers.input_append_buf()))?;
+        let read = wait(timeout, self.stream.read(self.buffers.input_append_buf()));
+        self.look_at(&read);
+        let read = read?;
+        self.unanswered = 0;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }
@@ -163,6 +179,21 @@ impl Transport for Connection {
 
     fn is_tls(&self) -> bool {
         self.tls
+    }
+}
+
+impl Connection {
+    /// Notes when a large request has vanished.
+    fn look_at<T>(&self, done: &Result<T, Error>) {
+        let silent = match done {
+            Ok(_) => false,
+            Err(Error::Timeout(_)) => true,
+            Err(Error::Io(error)) => error.kind() == io::ErrorKind::TimedOut,
+            Err(_) => false,
+        };
+        if silent && self.unanswered > LARGE_BYTES {
+            self.segments.large_may_vanish(clock::now());
+        }
     }
 }
 
