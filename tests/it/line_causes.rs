@@ -161,26 +161,59 @@ fn large_packets_that_vanish_are_avoided_with_whatsapp_and_supabase_and_the_doct
     check(&scene.scene, bot, &mut [ani]);
 }
 
+/// A server at `address` that takes every connection and never says a word.
+fn swallower(scene: &LineScene, address: Ipv4Addr) -> Proxy {
+    scene.line.host(address).expect("a host");
+    let at = SocketAddr::new(address.into(), HTTPS);
+    let options = proxy::Options { listen: at, ..proxy::Options::to(at) };
+    let server = scene.line.internet(|| Proxy::start(options)).unwrap().expect("a server");
+    server.set_fault(Whom::New, &Tcp::BlackHole).expect("it is silent");
+    server
+}
+
+/// Every name has these addresses, as Indonesian providers do it: whoever is asked in the clear, they answer.
+fn poison(scene: &LineScene, addresses: Vec<IpAddr>) {
+    let lie = Dns::Lie { addresses, alias: None, ttl: None };
+    for server in scene.servers() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            server.set_fault(Scope::over(transport), lie.clone()).expect("the fault is set");
+        }
+    }
+}
+
+#[test]
+fn eight_addresses_that_swallow_everything_cost_two_attempts_at_most() {
+    const SPEED: u32 = 5;
+    let scene = LineScene::new(SPEED, SHIPPED);
+    let addresses = (0..8).map(|last| Ipv4Addr::new(36, 86, 63, 180 + last));
+    let all: Vec<Proxy> = addresses.clone().map(|address| swallower(&scene, address)).collect();
+    poison(&scene, addresses.map(IpAddr::from).collect());
+    let attempts = || scene.scene.home.ledger().count("SELECT coalesce(max(id), 0) FROM connection_attempt");
+    let of_pairing = attempts();
+    let (bot, took) = run(&scene);
+    println!("online after {:?} of the bot's life", took * SPEED);
+    // Two attempts of 18 s, the wait between them, and a start at the speed of the clock on the wall.
+    assert!(took * SPEED <= 60 * SECOND, "{:?}; the bot printed:\n{}", took * SPEED, bot.output());
+    let made = attempts() - of_pairing;
+    assert!(made <= 2, "{made} attempts; the bot printed:\n{}", bot.output());
+    let tried: u64 = all.iter().map(|server| server.counts().accepted).sum();
+    println!("{tried} connections in vain");
+    let mut ani = Guest::new(&scene.scene, 0);
+    ani.register_and_wait(&scene.scene);
+    let before = scene.logins();
+    scene.cut();
+    ani.register(&scene.scene);
+    let took = scene.wait_for_login(before, &bot);
+    assert!(took <= 20 * SECOND, "back after {took:?}; the bot printed:\n{}", bot.output());
+    check(&scene.scene, bot, &mut [ani]);
+}
+
 #[test]
 fn a_name_poisoned_to_an_address_that_swallows_everything_costs_seconds_and_then_none_for_an_hour() {
     const SPEED: u32 = 5;
     let scene = LineScene::new(SPEED, SHIPPED);
-    scene.line.host(CENSOR).expect("a host");
-    // It takes every connection and never says a word.
-    let at = SocketAddr::new(CENSOR.into(), HTTPS);
-    let options = proxy::Options { listen: at, ..proxy::Options::to(at) };
-    let censor = scene.line.internet(|| Proxy::start(options)).unwrap().expect("a censor");
-    censor.set_fault(Whom::New, &Tcp::BlackHole).expect("it is silent");
-    // As Indonesian providers do: whoever is asked in the clear, the provider answers.
-    let lie = Dns::Lie { addresses: vec![CENSOR.into()], alias: None, ttl: None };
-    for (server, transport) in [
-        (&scene.router, Transport::Udp),
-        (&scene.router, Transport::Tcp),
-        (&scene.public, Transport::Udp),
-        (&scene.public, Transport::Tcp),
-    ] {
-        server.set_fault(Scope::over(transport), lie.clone()).expect("the fault is set");
-    }
+    let censor = swallower(&scene, CENSOR);
+    poison(&scene, vec![CENSOR.into()]);
 
     let (bot, took) = run(&scene);
     println!("online after {:?} of the bot's life", took * SPEED);
