@@ -208,6 +208,7 @@ mod tests {
     use crate::net::resolver::last_good::{LastGood, Proof};
     use crate::net::resolver::{Options, Resolver};
     use crate::net::rung::Kind;
+    use crate::net::segment::Size;
     use crate::net::test_authority::Authority;
     use crate::worker;
     use smol::net::TcpListener;
@@ -270,6 +271,37 @@ mod tests {
             let proofs = proofs.lock().unwrap();
             assert_eq!(proofs.len(), 1, "one connection for both");
             assert_eq!(proofs[0].address, Ipv4Addr::LOCALHOST);
+        };
+        let done = executor.run(within(Duration::from_secs(30), Box::pin(test)));
+        smol::block_on(done).expect("not done in time");
+    }
+
+    #[test]
+    fn a_large_request_that_is_never_answered_makes_the_connections_after_it_careful() {
+        let executor = crate::executor::new();
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let swallow = async move {
+                let mut all = Vec::new();
+                while let Ok((stream, _)) = listener.accept().await {
+                    all.push(stream);
+                }
+            };
+            executor.spawn(swallow).detach();
+            let resolver = Resolver::with_servers(executor, &[]);
+            let agent = agent(&resolver, &crate::net::tls::client_config(None).unwrap());
+            // A small one may have been swallowed by anybody.
+            for (bytes, size) in [(10, Size::Usual), (2 * LARGE_BYTES, Size::Small)] {
+                let (agent, url) = (agent.clone(), format!("http://127.0.0.1:{port}/"));
+                let limit = Some(Duration::from_millis(300));
+                let call = move || {
+                    let request = agent.post(url).config().timeout_global(limit).build();
+                    request.send(vec![b'x'; bytes]).map(drop)
+                };
+                assert!(worker::run(call).await.unwrap().is_err());
+                assert_eq!(resolver.segments().size(clock::now()), size, "{bytes} bytes");
+            }
         };
         let done = executor.run(within(Duration::from_secs(30), Box::pin(test)));
         smol::block_on(done).expect("not done in time");
