@@ -68,6 +68,8 @@
 //!   [`reception`].
 //! * *decided that two addresses are one person?* [`ledger::person`].
 //! * *looked at when somebody asks what to repair?* [`cli::doctor`]: findings as data, words apart.
+//! * *said which of many findings is the cause?* [`cli::doctor`], in its `causes`.
+//! * *decided that large packets vanish on the line?* [`net::segment`], told by [`net::dial`].
 //! * *what lies on the box?* `rootfs/`, carried by the program and installed by [`cli::install`].
 //! * *decided when a bot that ended is started again?* Outside of it: the unit and
 //!   `usr/local/lib/bot-kjp/retry` for systemd, `usr/local/lib/bot-kjp/supervise` elsewhere.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::doctor::finding::{Check, Dns, Finding, NoReach, NotWritable, Said, Section};
+use super::doctor::finding::{Check, Dns, Finding, Leads, NoReach, NotWritable, Said, Section};
 use super::exit_code::ExitCode;
 use super::pairing_screen::Offer;
 use crate::net::rung::Kind;
@@ -413,6 +413,27 @@ pub fn doctor_finding(finding: &Finding) -> String {
         Finding::ClockNotCompared => {
             "Jam tidak dapat dibandingkan: tidak ada server yang menjawab.".to_owned()
         }
+        Finding::LargePacketsVanish { host } => format!(
+            "Paket besar hilang di jalan (MTU terlalu besar): {host} hanya terjangkau dengan paket kecil."
+        ),
+        Finding::NobodyAnswers { servers, reached: false } => {
+            format!("Internet tidak sampai: tidak satu pun dari {servers} server DNS menjawab.")
+        }
+        Finding::NobodyAnswers { servers, reached: true } => {
+            format!("Tidak satu pun dari {servers} server DNS menjawab.")
+        }
+        Finding::HostsLine { host, file, line, address, leads } => {
+            let line = format!("{} baris {line}", file.display());
+            match leads {
+                Leads::ToTheHost => format!("{line}: {address}, dan {host} memang di sana."),
+                Leads::Nowhere => {
+                    format!("{line} memblokir {host} ({address} bukan alamat); bot mengabaikan baris itu.")
+                }
+                Leads::Astray(why) => {
+                    format!("{line} memberi {host} alamat yang salah: {address} {}.", no_reach(why))
+                }
+            }
+        }
         Finding::Dns(dns) => doctor_dns(dns),
         Finding::NoDnsNeeded { .. } => "DNS tidak diperlukan.".to_owned(),
         Finding::NobodyToAsk { .. } => "Tidak ada server DNS yang dapat ditanya.".to_owned(),
@@ -421,18 +442,7 @@ pub fn doctor_finding(finding: &Finding) -> String {
             let proof = if *tls { ", sertifikat benar" } else { "" };
             format!("{address}: tersambung{proof} ({}).", time(*took))
         }
-        Finding::NotReached { address, why, .. } => {
-            let why = match why {
-                NoReach::NoRoute => "tidak ada jalan ke sana".to_owned(),
-                NoReach::Refused(error) => format!("ditolak ({})", short(error)),
-                NoReach::Silent => "tidak menjawab".to_owned(),
-                NoReach::Disproved(error) => {
-                    format!("yang menjawab bukan server aslinya ({})", short(error))
-                }
-                NoReach::Clock => "sertifikatnya tidak berlaku menurut jam perangkat ini".to_owned(),
-            };
-            format!("{address}: {why}.")
-        }
+        Finding::NotReached { address, why, .. } => format!("{address}: {}.", no_reach(why)),
         Finding::NowhereToGo { .. } => "Tidak ada alamat yang dapat dicoba.".to_owned(),
         Finding::VersionPage { took } => format!("Halaman versi terbaca ({}).", time(*took)),
         Finding::NoVersionPage { reason } => {
@@ -472,6 +482,17 @@ pub fn doctor_finding(finding: &Finding) -> String {
     }
 }
 
+/// Why an address is no way, to follow it.
+fn no_reach(why: &NoReach) -> String {
+    match why {
+        NoReach::NoRoute => "tidak ada jalan ke sana".to_owned(),
+        NoReach::Refused(error) => format!("ditolak ({})", short(error)),
+        NoReach::Silent => "tidak menjawab".to_owned(),
+        NoReach::Disproved(error) => format!("yang menjawab bukan server aslinya ({})", short(error)),
+        NoReach::Clock => "sertifikatnya tidak berlaku menurut jam perangkat ini".to_owned(),
+    }
+}
+
 /// Longest reason in English that is repeated, in characters: two lines of it.
 const LONGEST_REASON: usize = 120;
 
@@ -505,6 +526,9 @@ fn doctor_dns(dns: &Dns) -> String {
         }
         Said::Wrong(addresses) => {
             format!("{who} menjawab salah: {} bukan server {} ({took}).", list(addresses), dns.host)
+        }
+        Said::DeadEnd(addresses) => {
+            format!("{who} menjawab salah: {} tidak pernah menjawab ({took}).", list(addresses))
         }
         Said::Silent => format!("{who} tidak menjawab."),
         Said::Intercepted => format!("{who}: yang menjawab bukan server aslinya (sertifikatnya lain)."),
@@ -568,6 +592,15 @@ pub fn doctor_advice(finding: &Finding) -> Option<String> {
             "Setel jam: sudo timedatectl set-ntp true. Tanpa internet: sudo date -s \"2026-11-25 08:00\" \
              dengan waktu sekarang."
         }
+        Finding::LargePacketsVanish { .. } => {
+            "Di modem, menu WAN atau PPPoE, kecilkan MTU menjadi 1400, lalu nyalakan ulang modem; sementara itu \
+             bot memakai paket kecil."
+        }
+        Finding::NobodyAnswers { .. } => LINE_DEAD,
+        Finding::HostsLine { leads: Leads::ToTheHost, .. } => return None,
+        Finding::HostsLine { file, line, .. } => {
+            return Some(format!("Hapus baris {line} itu: sudo nano +{line} {}", file.display()));
+        }
         Finding::Dns(dns) => return doctor_dns_advice(dns).map(str::to_owned),
         Finding::NobodyToAsk { .. } => {
             "Periksa network.dns di konfigurasi dan isi /etc/resolv.conf (mis. nameserver 1.1.1.1)."
@@ -619,13 +652,14 @@ pub fn doctor_advice(finding: &Finding) -> Option<String> {
     Some(advice.to_owned())
 }
 
+/// What to do when no DNS server helps.
+const LINE_DEAD: &str = "Nyalakan ulang modem atau coba jaringan lain (mis. hotspot HP). Sementara itu, pasang \
+     alamat server di network.pinned.";
+
 fn doctor_dns_advice(dns: &Dns) -> Option<&'static str> {
     match (&dns.said, dns.kind) {
         (Said::Right(_) | Said::Denied { lie: false }, _) => None,
-        _ if !dns.others => Some(
-            "Nyalakan ulang modem atau coba jaringan lain (mis. hotspot HP). Sementara itu, pasang alamat \
-             server di network.pinned.",
-        ),
+        _ if !dns.others => Some(LINE_DEAD),
         (Said::Silent | Said::Failed(_), Kind::System) if dns.beside => {
             Some("Server kedua menjawab; tidak mendesak.")
         }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_rustls::client::TlsStream;
@@ -16,6 +16,7 @@ use super::Resolver;
 use super::deadline::within;
 use super::in_flight::{InFlight, Next};
 use super::resolver::ResolveError;
+use super::segment::{self, SILENT_AFTER, Size};
 use super::tls::{self, TlsError};
 use crate::clock;
 
@@ -26,9 +27,11 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 /// The next address is tried when the one before has not accepted within this time (RFC 8305 §5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// The same when the one before has accepted and TLS is under way: three round trips and a
-/// computation, which take a second on a slow line.
-const NEXT_AFTER_ACCEPTED: Duration = Duration::from_millis(2500);
+// The same when the one before has accepted and TLS is under way: SILENT_AFTER.
+
+/// Addresses that are tried once more with small segments in one race: so many silent handshakes speak for
+/// a line that swallows large packets.
+const SMALL_TRIED: usize = 2;
 
 /// Sockets at once.
 const MOST_SOCKETS: usize = 4;
@@ -125,8 +128,10 @@ impl Layer for Tls<'_> {
 enum Failure {
     /// Nothing: the box itself has no way out.
     Line(String),
-    /// It refused or was silent.
+    /// It refused, or hung up.
     Unreachable(String),
+    /// It said nothing, from the beginning or since it had `accepted`; in `small` packets either.
+    Silent { accepted: bool, small: bool },
     /// It is not the host's.
     Disproved(String),
 }
@@ -140,6 +145,7 @@ impl Failure {
             AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable | PermissionDenied => {
                 Self::Line(error.to_string())
             }
+            io::ErrorKind::TimedOut => Self::Silent { accepted: false, small: false },
             _ => Self::Unreachable(error.to_string()),
         }
     }
@@ -154,7 +160,9 @@ impl Failure {
             TlsError::Handshake { source, .. } if source.kind() != io::ErrorKind::TimedOut => {
                 Self::Disproved(source.to_string())
             }
-            TlsError::Timeout { .. } => Self::Unreachable("silent during the TLS handshake".into()),
+            TlsError::Timeout { .. } | TlsError::Handshake { .. } => {
+                Self::Silent { accepted: true, small: false }
+            }
             error => Self::Unreachable(error.to_string()),
         }
     }
@@ -220,6 +228,9 @@ fn told(failures: &[(SocketAddr, Failure)]) -> String {
     let all = failures.iter().map(|(address, failure)| match failure {
         Failure::Line(reason) | Failure::Unreachable(reason) => format!("{address}: {reason}"),
         Failure::Disproved(reason) => format!("{address}: no TLS for the name, {reason}"),
+        Failure::Silent { accepted: false, .. } => format!("{address}: silent"),
+        Failure::Silent { small: false, .. } => format!("{address}: silent during the TLS handshake"),
+        Failure::Silent { .. } => format!("{address}: silent during the TLS handshake, in small packets too"),
     });
     all.collect::<Vec<_>>().join(", ")
 }
@@ -239,15 +250,20 @@ impl<L: Layer> Race<'_, L> {
         addresses: &[IpAddr],
         failures: &mut Vec<(SocketAddr, Failure)>,
     ) -> Option<L::Stream> {
-        let accepted = Mutex::new(None);
-        let mut waiting = addresses.iter().enumerate();
-        let mut attempts = InFlight::new();
+        let size = self.resolver.segments().size(clock::now());
+        let progress = Mutex::new(Progress::default());
+        let mut waiting = addresses.iter();
+        let mut in_flight = InFlight::new();
         let mut next_start = clock::now();
         loop {
             let now = clock::now();
             if now >= self.end {
+                for address in lock(&progress).silent(now) {
+                    self.resolver.silent(self.host, address);
+                }
                 let silent = |address: &IpAddr| {
-                    (SocketAddr::new(*address, self.port), Failure::Unreachable("silent".into()))
+                    let silent = Failure::Silent { accepted: false, small: false };
+                    (SocketAddr::new(*address, self.port), silent)
                 };
                 failures.extend(
                     addresses
@@ -258,59 +274,189 @@ impl<L: Layer> Race<'_, L> {
                 );
                 return None;
             }
-            let room = attempts.len() < MOST_SOCKETS && waiting.len() > 0;
+            let (small, may_be_small, busy_until) = {
+                let progress = lock(&progress);
+                let last = waiting.len() == 0;
+                let hope = L::PROVES && size == Size::Usual;
+                let small = hope.then(|| progress.small_next(last, now)).flatten();
+                (small, hope && progress.may_need_small(), progress.busy_until)
+            };
+            let room = in_flight.len() < MOST_SOCKETS && (waiting.len() > 0 || small.is_some());
             // Whoever has accepted is given time for TLS before another is troubled.
-            let busy_until = *accepted.lock().unwrap_or_else(PoisonError::into_inner);
             let start = busy_until.map_or(next_start, |until: Instant| next_start.max(until));
-            if room
-                && now >= start
-                && let Some((place, address)) = waiting.next()
-            {
-                attempts.add(place, self.attempt(*address, &accepted));
-                next_start = now + NEXT_ADDRESS_AFTER;
-                continue;
+            if room && now >= start {
+                let next = small.map(|address| (address, Size::Small));
+                if let Some((address, size)) = next.or_else(|| waiting.next().map(|ip| (*ip, size))) {
+                    let place = lock(&progress).begin(address, size, now);
+                    in_flight.add(place, self.attempt(place, address, size, small.is_some(), &progress));
+                    next_start = now + NEXT_ADDRESS_AFTER;
+                    continue;
+                }
             }
-            if attempts.is_empty() && !room {
+            if in_flight.is_empty() && !room {
                 return None;
             }
-            let until = if room { start.min(self.end) } else { self.end };
-            match attempts.next(until.saturating_duration_since(now)).await {
+            let until = match (room, may_be_small) {
+                (true, _) => start,
+                // Somebody may accept meanwhile, and then say nothing.
+                (false, true) => now + NEXT_ADDRESS_AFTER,
+                (false, false) => self.end,
+            };
+            match in_flight.next(until.min(self.end).saturating_duration_since(now)).await {
                 Next::Time => {}
                 Next::Done(place, Ok(stream)) => {
-                    if L::PROVES {
-                        self.resolver.proved(self.host, addresses[place]);
-                    }
+                    self.won(&lock(&progress), place);
                     return Some(stream);
                 }
                 Next::Done(place, Err(failure)) => {
-                    let address = addresses[place];
+                    let address = lock(&progress).end(place, &failure);
                     match &failure {
                         Failure::Line(_) => {}
                         Failure::Unreachable(_) => self.resolver.unreachable(self.host, address),
+                        Failure::Silent { .. } => self.resolver.silent(self.host, address),
                         Failure::Disproved(why) => self.resolver.disproved(self.host, address, why),
                     }
                     failures.push((SocketAddr::new(address, self.port), failure));
                     next_start = clock::now();
-                    *accepted.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 }
             }
         }
     }
 
+    /// Notes what the success of one attempt says of the others.
+    fn won(&self, progress: &Progress, place: usize) {
+        if !L::PROVES {
+            return;
+        }
+        let (now, winner) = (clock::now(), &progress.attempts[place]);
+        if progress.needed_small(place) {
+            let what =
+                format!("{} finished TLS in small ones only", SocketAddr::new(winner.address, self.port));
+            self.resolver.segments().large_vanish(&what, now);
+        } else {
+            for address in progress.silent(now).into_iter().filter(|address| *address != winner.address) {
+                self.resolver.silent(self.host, address);
+            }
+        }
+        self.resolver.proved(self.host, winner.address);
+    }
+
+    /// `beside`: the same address is being tried with usual segments.
     async fn attempt(
         &self,
+        place: usize,
         address: IpAddr,
-        accepted: &Mutex<Option<Instant>>,
+        size: Size,
+        beside: bool,
+        progress: &Mutex<Progress>,
     ) -> Result<L::Stream, Failure> {
-        let silent = || Failure::Unreachable("silent".into());
-        let stream = within(ADDRESS_TIMEOUT, TcpStream::connect((address, self.port)))
+        let silent = |accepted| Failure::Silent { accepted, small: size == Size::Small };
+        let stream = within(ADDRESS_TIMEOUT, segment::connect((address, self.port).into(), size))
             .await
-            .ok_or_else(silent)?
+            .ok_or_else(|| silent(false))?
             .map_err(|error| Failure::of_tcp(&error))?;
         tune(&stream).map_err(|error| Failure::of_tcp(&error))?;
-        let busy_until = clock::now() + NEXT_AFTER_ACCEPTED;
-        *accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(busy_until);
-        self.layer.put_on(stream).await.map_err(Failure::of_tls)
+        lock(progress).accepted(place, clock::now());
+        // An attempt beside another ends with it, so that a further address has not to wait longer.
+        let limit = if beside { tls::HANDSHAKE_TIMEOUT - SILENT_AFTER } else { tls::HANDSHAKE_TIMEOUT };
+        let done = within(limit, Box::pin(self.layer.put_on(stream))).await;
+        match done.ok_or_else(|| silent(true))?.map_err(Failure::of_tls) {
+            Err(Failure::Silent { accepted, .. }) => Err(silent(accepted)),
+            done => done,
+        }
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How the attempts of a race stand. Time is an argument.
+#[derive(Debug, Default)]
+struct Progress {
+    attempts: Vec<Attempt>,
+    /// Nobody else is troubled until then.
+    busy_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    address: IpAddr,
+    size: Size,
+    begun: Instant,
+    accepted: Option<Instant>,
+    /// `Some(true)`: it accepted, and said nothing until it was given up.
+    ended: Option<bool>,
+}
+
+impl Attempt {
+    /// Whether it has accepted and then been silent for long.
+    fn is_mute(&self, now: Instant) -> bool {
+        let silent_since = |at: Instant| now.saturating_duration_since(at) >= SILENT_AFTER;
+        self.ended.unwrap_or_else(|| self.accepted.is_some_and(silent_since))
+    }
+}
+
+impl Progress {
+    /// Returns the attempt's place.
+    fn begin(&mut self, address: IpAddr, size: Size, now: Instant) -> usize {
+        self.attempts.push(Attempt { address, size, begun: now, accepted: None, ended: None });
+        self.attempts.len() - 1
+    }
+
+    fn accepted(&mut self, place: usize, now: Instant) {
+        self.attempts[place].accepted = Some(now);
+        let address = self.attempts[place].address;
+        // One that is tried beside another of the same address keeps nobody waiting.
+        if self.attempts[..place].iter().all(|other| other.address != address) {
+            self.busy_until = Some(now + SILENT_AFTER);
+        }
+    }
+
+    /// Returns whose attempt it was.
+    fn end(&mut self, place: usize, failure: &Failure) -> IpAddr {
+        self.busy_until = None;
+        let attempt = &mut self.attempts[place];
+        attempt.ended = Some(matches!(failure, Failure::Silent { accepted: true, .. }));
+        attempt.address
+    }
+
+    /// The address to try once more with small segments: two have accepted and said nothing since, or one
+    /// has and there is no other left (`last`). One such address may be a censor's; that two are is less
+    /// likely than that their certificates do not come through.
+    fn small_next(&self, last: bool, now: Instant) -> Option<IpAddr> {
+        let of = |size| self.attempts.iter().filter(move |attempt| attempt.size == size);
+        let mute: Vec<IpAddr> =
+            of(Size::Usual).filter(|attempt| attempt.is_mute(now)).map(|attempt| attempt.address).collect();
+        if of(Size::Small).count() >= SMALL_TRIED || (mute.len() < SMALL_TRIED && !last) {
+            return None;
+        }
+        mute.into_iter().find(|address| of(Size::Small).all(|small| small.address != *address))
+    }
+
+    /// Whether [`small_next`](Self::small_next) may name somebody later, without anything being done by then.
+    fn may_need_small(&self) -> bool {
+        let under_way = |attempt: &Attempt| attempt.size == Size::Usual && attempt.ended.is_none();
+        let small = self.attempts.iter().filter(|attempt| attempt.size == Size::Small).count();
+        small < SMALL_TRIED && self.attempts.iter().any(under_way)
+    }
+
+    /// Whether the attempt at `place` did with small segments what the same address did not with usual ones.
+    fn needed_small(&self, place: usize) -> bool {
+        let winner = &self.attempts[place];
+        let usual = |other: &&Attempt| {
+            other.size == Size::Usual && other.address == winner.address && other.ended != Some(false)
+        };
+        winner.size == Size::Small && self.attempts.iter().any(|other| usual(&other))
+    }
+
+    /// Addresses under way that have been silent for so long that they will hardly answer.
+    fn silent(&self, now: Instant) -> Vec<IpAddr> {
+        let silent = |attempt: &&Attempt| {
+            let for_long = now.saturating_duration_since(attempt.begun) >= ADDRESS_TIMEOUT;
+            attempt.ended.is_none() && (for_long || attempt.is_mute(now))
+        };
+        self.attempts.iter().filter(silent).map(|attempt| attempt.address).collect()
     }
 }
 
@@ -491,9 +637,7 @@ mod tests {
             let _silent = TcpListener::bind(("127.0.0.6", port)).await.unwrap();
             let cut = TcpListener::bind(("127.0.0.9", port)).await.unwrap();
             executor.spawn(async move { while cut.accept().await.is_ok() {} }).detach();
-            for (bad, least, most) in
-                [("127.0.0.6", NEXT_AFTER_ACCEPTED, 4), ("127.0.0.9", Duration::ZERO, 1)]
-            {
+            for (bad, least, most) in [("127.0.0.6", SILENT_AFTER, 4), ("127.0.0.9", Duration::ZERO, 1)] {
                 let (resolver, _folder) = knowing(executor, &[bad, "127.0.0.5"]);
                 let begin = clock::now();
                 let stream = connect_tls(&resolver, &tls, NAME, port).await.unwrap();
@@ -501,6 +645,99 @@ mod tests {
                 assert_eq!(stream.get_ref().0.peer_addr().unwrap().ip().to_string(), "127.0.0.5");
                 assert!((least..Duration::from_secs(most)).contains(&took), "{bad}: {took:?}");
             }
+        });
+    }
+
+    const MUTE: Failure = Failure::Silent { accepted: true, small: false };
+
+    #[test]
+    fn small_segments_are_for_two_addresses_that_fell_silent_in_tls_or_for_the_only_one() {
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let begin = clock::now();
+        let at = |seconds: f32| begin + Duration::from_secs_f32(seconds);
+        let mut progress = Progress::default();
+        assert_eq!((progress.begin(a, Size::Usual, at(0.0)), progress.may_need_small()), (0, true));
+        // Not accepted: that is no handshake.
+        assert_eq!(progress.small_next(true, at(9.0)), None);
+        progress.accepted(0, at(0.1));
+        assert_eq!(progress.busy_until, Some(at(0.1) + SILENT_AFTER));
+        assert_eq!(progress.small_next(true, at(2.0)), None, "a slow line takes a second");
+        assert_eq!(progress.small_next(true, at(2.7)), Some(a), "there is nobody else");
+        assert_eq!(progress.small_next(false, at(2.7)), None, "another is to be tried first");
+        progress.begin(b, Size::Usual, at(2.7));
+        progress.accepted(1, at(2.8));
+        assert_eq!(progress.end(1, &MUTE), b);
+        assert_eq!(progress.busy_until, None);
+        assert_eq!(progress.small_next(false, at(2.9)), Some(a));
+        progress.begin(a, Size::Small, at(2.9));
+        assert_eq!(progress.small_next(false, at(2.9)), Some(b));
+        let small = progress.begin(b, Size::Small, at(3.0));
+        // Whoever else falls silent is not tried a second time.
+        progress.begin(c, Size::Usual, at(3.0));
+        progress.end(4, &MUTE);
+        assert_eq!((progress.small_next(true, at(9.0)), progress.may_need_small()), (None, false));
+        assert!(progress.needed_small(small) && !progress.needed_small(0));
+        assert_eq!(progress.silent(at(3.0)), [a], "of those under way");
+        assert_eq!(progress.silent(at(9.0)), [a, a, b]);
+    }
+
+    #[test]
+    fn an_address_that_refuses_says_nothing_of_packets() {
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let mut progress = Progress::default();
+        progress.begin(address, Size::Usual, clock::now());
+        progress.accepted(0, clock::now());
+        progress.end(0, &Failure::Disproved("another name".into()));
+        assert_eq!(progress.small_next(true, clock::now() + DIAL_DEADLINE), None);
+        let small = progress.begin(address, Size::Small, clock::now());
+        assert!(!progress.needed_small(small), "it had answered in usual ones");
+    }
+
+    /// A censor's address takes connections and says nothing, and only one server tells the truth.
+    #[test]
+    fn an_address_that_never_answers_costs_one_handshake_and_is_not_tried_again() {
+        run(async |executor| {
+            let authority = Authority::new();
+            let tls = authority.client();
+            let honest = TcpListener::bind("127.0.0.7:0").await.unwrap();
+            let port = honest.local_addr().unwrap().port();
+            let censor = TcpListener::bind(("127.0.0.8", port)).await.unwrap();
+            greet(executor, honest, authority.server(NAME));
+            let (came, tried) = async_channel::unbounded();
+            let swallow = async move {
+                let mut all = Vec::new();
+                while let Ok((stream, _)) = censor.accept().await {
+                    all.push(stream);
+                    came.try_send(()).unwrap();
+                }
+            };
+            executor.spawn(swallow).detach();
+            let liar = dns(executor, [127, 0, 0, 8]).await;
+            let truthful = dns(executor, [127, 0, 0, 7]).await;
+            let options = Options {
+                order: vec![crate::net::rung::Kind::Public],
+                resolv_conf: "/nonexistent".into(),
+                hosts: "/nonexistent".into(),
+                https: vec![],
+                tls_servers: vec![],
+                public: vec![liar, truthful],
+                private: vec!["127.0.0.7".parse().unwrap(), "127.0.0.8".parse().unwrap()],
+                pinned: vec![],
+            };
+            let resolver = Resolver::new(executor, options, &tls, last_good::Nothing);
+            let begin = clock::now();
+            let stream = connect_tls(&resolver, &tls, NAME, port).await.unwrap();
+            let took = clock::since(begin);
+            assert_eq!(stream.get_ref().0.peer_addr().unwrap().ip().to_string(), "127.0.0.7");
+            assert!(took < tls::HANDSHAKE_TIMEOUT + Duration::from_secs(2), "{took:?}");
+            assert_eq!(tried.len(), 2, "with usual segments, and with small ones");
+            assert!(resolver.health().iter().all(|rung| !matches!(rung.condition, Condition::Lying { .. })));
+            assert_eq!(resolver.segments().size(clock::now()), Size::Usual, "nothing was learned of packets");
+
+            let begin = clock::now();
+            connect_tls(&resolver, &tls, NAME, port).await.unwrap();
+            assert!(clock::since(begin) < SILENT_AFTER, "{:?}", clock::since(begin));
+            assert_eq!(tried.len(), 2);
         });
     }
 

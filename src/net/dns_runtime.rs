@@ -17,6 +17,8 @@ use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
 
 use super::deadline::within;
+use super::in_flight::{InFlight, Next};
+use super::segment::{self, SILENT_AFTER, Segments, Size};
 use super::tls::{self, TlsError};
 use crate::clock;
 use crate::executor::Executor;
@@ -46,20 +48,53 @@ impl From<ConnectError> for io::Error {
     }
 }
 
-/// Connects to `server`, whose certificate must be valid for its address.
+/// Connects to `server`, whose certificate must be valid for its address. If that says nothing once it has
+/// accepted, with small segments beside it.
 pub(super) async fn connect_tls(
     tls: &Arc<ClientConfig>,
+    segments: &Segments,
     server: SocketAddr,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
-    let stream = connect(server).await?;
+    let size = segments.size(clock::now());
+    let stream = connect(server, size).await?;
+    let mut ways = InFlight::new();
+    ways.add(FIRST, secure(tls, server, stream));
+    let mut limit = SILENT_AFTER;
+    loop {
+        match ways.next(limit).await {
+            Next::Done(SMALL, Ok(stream)) => {
+                segments.large_vanish(&format!("{server} finished TLS in small ones only"), clock::now());
+                return Ok(stream);
+            }
+            // The first says why there is no connection.
+            Next::Done(SMALL, Err(_)) if !ways.is_empty() => {}
+            Next::Done(_, done) => return done,
+            Next::Time if ways.len() == 1 && size == Size::Usual && limit == SILENT_AFTER => {
+                ways.add(SMALL, async { secure(tls, server, connect(server, Size::Small).await?).await });
+                limit = tls::HANDSHAKE_TIMEOUT;
+            }
+            // It has a limit of its own.
+            Next::Time => limit = tls::HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+const FIRST: usize = 0;
+const SMALL: usize = 1;
+
+async fn secure(
+    tls: &Arc<ClientConfig>,
+    server: SocketAddr,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
     tls::handshake(tls, &server.ip().to_string(), stream).await.map_err(|error| match error {
         TlsError::Handshake { source, .. } => ConnectError::Handshake(source),
         error => ConnectError::Tls(error),
     })
 }
 
-async fn connect(server: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = TcpStream::connect(server).await.map_err(ConnectError::Unreachable)?;
+async fn connect(server: SocketAddr, size: Size) -> Result<TcpStream, ConnectError> {
+    let stream = segment::connect(server, size).await.map_err(ConnectError::Unreachable)?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
@@ -70,6 +105,7 @@ pub(super) struct DnsRuntime {
     /// With it, what hickory takes for TCP connections are TLS connections, which makes its DNS over
     /// TCP (RFC 7766) DNS over TLS (RFC 7858). Its own DNS over TLS needs tokio.
     pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) segments: Segments,
 }
 
 impl RuntimeProvider for DnsRuntime {
@@ -88,11 +124,11 @@ impl RuntimeProvider for DnsRuntime {
         _bind: Option<SocketAddr>,
         limit: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<DnsTcp>>>> {
-        let tls = self.tls.clone();
+        let (tls, segments) = (self.tls.clone(), self.segments.clone());
         let connect = Box::pin(async move {
             Ok(match tls {
-                Some(tls) => DnsTcp::Encrypted(Box::new(connect_tls(&tls, server).await?)),
-                None => DnsTcp::Plain(connect(server).await?),
+                Some(tls) => DnsTcp::Encrypted(Box::new(connect_tls(&tls, &segments, server).await?)),
+                None => DnsTcp::Plain(connect(server, segments.size(clock::now())).await?),
             })
         });
         Box::pin(async move {

@@ -23,6 +23,8 @@ use ureq::{Agent, Error};
 use super::Resolver;
 use super::deadline::within;
 use super::dial::{self, DIAL_DEADLINE};
+use super::segment::Segments;
+use crate::clock;
 
 /// Time for one request altogether, from the look-up to the last byte of the body. It bounds how
 /// long a call can hold the worker thread. A caller may set less per request.
@@ -115,16 +117,24 @@ impl Connector for Dialler {
             .map_err(|error: dial::DialError| Error::Other(Box::new(error)))?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Connection { buffers, stream, tls }))
+        let segments = self.resolver.segments().clone();
+        Ok(Some(Connection { buffers, segments, unanswered: 0, stream, tls }))
     }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
+/// A request with more bytes than fit into small segments, unanswered until its time is over, may have been
+/// lost because it was sent in large packets: a line can swallow them in one direction alone.
+const LARGE_BYTES: usize = 1400;
+
 /// A connection on which the worker thread waits.
 struct Connection {
     buffers: LazyBuffers,
+    segments: Segments,
+    /// Bytes sent since something was read last.
+    unanswered: usize,
     stream: Box<dyn Stream>,
     tls: bool,
 }
@@ -142,15 +152,21 @@ impl Transport for Connection {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let output = &self.buffers.output()[..amount];
+        self.unanswered = self.unanswered.saturating_add(amount);
         let sent = async {
             self.stream.write_all(output).await?;
             self.stream.flush().await
         };
-        wait(timeout, sent)
+        let sent = wait(timeout, sent);
+        self.look_at(&sent);
+        sent
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let read = wait(timeout, self.stream.read(self.buffers.input_append_buf()))?;
+        let read = wait(timeout, self.stream.read(self.buffers.input_append_buf()));
+        self.look_at(&read);
+        let read = read?;
+        self.unanswered = 0;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }
@@ -166,6 +182,21 @@ impl Transport for Connection {
     }
 }
 
+impl Connection {
+    /// Notes when a large request has vanished.
+    fn look_at<T>(&self, done: &Result<T, Error>) {
+        let silent = match done {
+            Ok(_) => false,
+            Err(Error::Timeout(_)) => true,
+            Err(Error::Io(error)) => error.kind() == io::ErrorKind::TimedOut,
+            Err(_) => false,
+        };
+        if silent && self.unanswered > LARGE_BYTES {
+            self.segments.large_may_vanish(clock::now());
+        }
+    }
+}
+
 fn wait<T>(timeout: NextTimeout, work: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
     let done = smol::block_on(within(*timeout.after, work));
     Ok(done.ok_or(Error::Timeout(timeout.reason))??)
@@ -177,6 +208,7 @@ mod tests {
     use crate::net::resolver::last_good::{LastGood, Proof};
     use crate::net::resolver::{Options, Resolver};
     use crate::net::rung::Kind;
+    use crate::net::segment::Size;
     use crate::net::test_authority::Authority;
     use crate::worker;
     use smol::net::TcpListener;
@@ -239,6 +271,37 @@ mod tests {
             let proofs = proofs.lock().unwrap();
             assert_eq!(proofs.len(), 1, "one connection for both");
             assert_eq!(proofs[0].address, Ipv4Addr::LOCALHOST);
+        };
+        let done = executor.run(within(Duration::from_secs(30), Box::pin(test)));
+        smol::block_on(done).expect("not done in time");
+    }
+
+    #[test]
+    fn a_large_request_that_is_never_answered_makes_the_connections_after_it_careful() {
+        let executor = crate::executor::new();
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let swallow = async move {
+                let mut all = Vec::new();
+                while let Ok((stream, _)) = listener.accept().await {
+                    all.push(stream);
+                }
+            };
+            executor.spawn(swallow).detach();
+            let resolver = Resolver::with_servers(executor, &[]);
+            let agent = agent(&resolver, &crate::net::tls::client_config(None).unwrap());
+            // A small one may have been swallowed by anybody.
+            for (bytes, size) in [(10, Size::Usual), (2 * LARGE_BYTES, Size::Small)] {
+                let (agent, url) = (agent.clone(), format!("http://127.0.0.1:{port}/"));
+                let limit = Some(Duration::from_millis(300));
+                let call = move || {
+                    let request = agent.post(url).config().timeout_global(limit).build();
+                    request.send(vec![b'x'; bytes]).map(drop)
+                };
+                assert!(worker::run(call).await.unwrap().is_err());
+                assert_eq!(resolver.segments().size(clock::now()), size, "{bytes} bytes");
+            }
         };
         let done = executor.run(within(Duration::from_secs(30), Box::pin(test)));
         smol::block_on(done).expect("not done in time");

@@ -9,6 +9,7 @@ pub mod kernel_changes;
 pub mod link;
 pub mod resolver;
 pub mod rung;
+pub mod segment;
 #[cfg(test)]
 mod test_authority;
 pub mod tls;

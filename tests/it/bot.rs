@@ -67,6 +67,8 @@ pub struct Home {
     secrets: Vec<(String, String)>,
     /// The network namespace that its bots run in, if it is not this process's.
     network: Option<PathBuf>,
+    /// What its bots find at /etc/hosts, if it is not this machine's.
+    hosts: Option<PathBuf>,
     /// The disk that the data lies on, if it is one of its own.
     disk: Option<Disk>,
 }
@@ -129,11 +131,19 @@ impl Home {
             data = folder.path().display().to_string(),
         );
         std::fs::write(folder.path().join("config.toml"), config).expect("the configuration is written");
-        Self { folder, secrets: Vec::new(), network: None, disk: None }
+        Self { folder, secrets: Vec::new(), network: None, hosts: None, disk: None }
     }
 
     pub fn secret(&mut self, name: &str, value: &str) {
         self.secrets.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives the bots that start after this a hosts file of their own, which may be written to later.
+    pub fn hosts_file(&mut self, text: &str) -> PathBuf {
+        let file = self.path().join("hosts");
+        std::fs::write(&file, text).expect("the hosts file is written");
+        self.hosts = Some(file.clone());
+        file
     }
 
     pub fn path(&self) -> &Path {
@@ -149,7 +159,15 @@ impl Home {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match &self.disk {
-            None => command(program(), self.network.as_deref()),
+            None => match &self.hosts {
+                None => command(program(), self.network.as_deref()),
+                Some(hosts) => {
+                    let mut command = command("unshare", self.network.as_deref());
+                    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+                    command.args(["--mount", "--", "sh", "-c", script]).arg(hosts).arg(program());
+                    command
+                }
+            },
             Some(disk) => {
                 let mut command = command("nsenter", None);
                 command.arg(format!("--mount={}", disk.namespace().display())).arg("--").arg(program());

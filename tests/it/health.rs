@@ -225,7 +225,7 @@ fn command(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// What `doctor` prints, with each sentence on one line, and its exit code.
-fn doctor(home: &Home) -> (Option<i32>, String) {
+pub fn doctor(home: &Home) -> (Option<i32>, String) {
     let (code, text) = command(home, &["doctor"]);
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     (code, text.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -21,7 +21,7 @@ pub const WHATSAPP: Ipv4Addr = Ipv4Addr::new(157, 240, 0, 60);
 pub const MOVED: Ipv4Addr = Ipv4Addr::new(157, 240, 0, 61);
 
 /// Where the server itself stands, behind the proxy that spoils its connections.
-const BEHIND: Ipv4Addr = Ipv4Addr::new(157, 240, 200, 1);
+pub const BEHIND: Ipv4Addr = Ipv4Addr::new(157, 240, 200, 1);
 
 /// Public resolvers that the bot knows.
 pub const RESOLVERS: [Ipv4Addr; 4] = [
@@ -31,7 +31,7 @@ pub const RESOLVERS: [Ipv4Addr; 4] = [
     Ipv4Addr::new(1, 0, 0, 1),
 ];
 
-const HTTPS: u16 = 443;
+pub const HTTPS: u16 = 443;
 
 /// Seconds that answers may be kept: long enough to count, short enough to pass in a test.
 const TTL: u32 = 30;
@@ -46,6 +46,8 @@ pub struct LineScene {
     pub router: DnsServer,
     /// All public resolvers, by every transport.
     pub public: DnsServer,
+    /// Whom the bot trusts.
+    pub authority: Authority,
     speed: u32,
     /// WhatsApp is at its second address.
     moved: AtomicBool,
@@ -111,7 +113,7 @@ impl LineScene {
         home.pair(&operator);
         let mut scene = Scene { server, home, operator };
         scene.home.secret(clock::SPEED_VARIABLE, &speed.to_string());
-        Self { scene, line, proxies, router, public, speed, moved: AtomicBool::new(false) }
+        Self { scene, line, proxies, router, public, authority, speed, moved: AtomicBool::new(false) }
     }
 
     /// A bot that is online.

@@ -15,6 +15,7 @@ mod install;
 mod kill;
 mod library;
 mod line;
+mod line_causes;
 mod line_scene;
 mod loss;
 mod machine;

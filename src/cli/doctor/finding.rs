@@ -96,6 +96,23 @@ pub enum Finding {
     ClockInThePast,
     /// No server told the time.
     ClockNotCompared,
+    /// Connections to the host finish TLS with small packets only.
+    LargePacketsVanish {
+        host: String,
+    },
+    /// None of so many DNS servers answered, whatever it was asked; `reached`: there is a line all the same.
+    NobodyAnswers {
+        servers: usize,
+        reached: bool,
+    },
+    /// A line of the hosts file, counted from 1, gives an address to a host.
+    HostsLine {
+        host: String,
+        file: PathBuf,
+        line: usize,
+        address: IpAddr,
+        leads: Leads,
+    },
     /// What one DNS server answered.
     Dns(Dns),
     /// The host is an address itself.
@@ -159,6 +176,15 @@ pub enum Finding {
     TooSlow(Check),
 }
 
+/// Where a line of the hosts file leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leads {
+    ToTheHost,
+    /// It gives no address, but 0.0.0.0 or the like.
+    Nowhere,
+    Astray(NoReach),
+}
+
 /// Why nothing can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotWritable {
@@ -194,6 +220,8 @@ pub enum Said {
     Private(String),
     /// Addresses at which the host is not: TLS for its name fails there.
     Wrong(Vec<IpAddr>),
+    /// Addresses that never say a word, while others do.
+    DeadEnd(Vec<IpAddr>),
     Silent,
     /// Somebody else answers in its place, without its certificate.
     Intercepted,
@@ -250,6 +278,7 @@ impl Finding {
             | Self::Address(_)
             | Self::ClockRight { .. }
             | Self::NoDnsNeeded { .. }
+            | Self::HostsLine { leads: Leads::ToTheHost, .. }
             | Self::Reached { .. }
             | Self::VersionPage { .. }
             | Self::SupabaseWorks { .. }
@@ -262,6 +291,8 @@ impl Finding {
             | Self::DiskLow { .. }
             | Self::NoDatabase
             | Self::ClockNotCompared
+            // The bot passes it over.
+            | Self::HostsLine { leads: Leads::Nowhere, .. }
             // A connection does without it: the bot keeps the last one.
             | Self::NoVersionPage { .. }
             | Self::SupabaseOff
@@ -284,6 +315,9 @@ impl Finding {
             | Self::NoWayOut
             | Self::ClockWrong { .. }
             | Self::ClockInThePast
+            | Self::LargePacketsVanish { .. }
+            | Self::NobodyAnswers { .. }
+            | Self::HostsLine { leads: Leads::Astray(_), .. }
             | Self::NobodyToAsk { .. }
             | Self::NoSuchName { .. }
             | Self::NowhereToGo { .. }
@@ -318,12 +352,16 @@ impl Finding {
             | Self::BrokenDatabase(_)
             | Self::OpenToOthers { .. }
             | Self::OwnedByAnother { .. } => Section::Folder,
-            Self::Address(_) | Self::NoWayOut => Section::Network,
+            Self::Address(_)
+            | Self::NoWayOut
+            | Self::LargePacketsVanish { .. }
+            | Self::NobodyAnswers { .. } => Section::Network,
             Self::ClockRight { .. }
             | Self::ClockWrong { .. }
             | Self::ClockInThePast
             | Self::ClockNotCompared => Section::Clock,
             Self::Dns(Dns { host, .. })
+            | Self::HostsLine { host, .. }
             | Self::NoDnsNeeded { host }
             | Self::NobodyToAsk { host }
             | Self::NoSuchName { host } => Section::Dns(host.clone()),

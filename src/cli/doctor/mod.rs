@@ -4,6 +4,7 @@
 //! anybody, and the one file that it writes it removes. What is found is data ([`finding`]); sentences
 //! ([`wording`](super::wording)), the text and the exit code follow from it.
 
+mod causes;
 pub mod finding;
 mod folder;
 mod network;
@@ -56,7 +57,7 @@ const BOT_TIMEOUT: Duration = Duration::from_secs(12);
 /// Widest line, in characters: 80 columns, and none of them touched last.
 const COLUMNS: usize = 78;
 
-/// Looks at everything. `key_given`: the Supabase key in `config` is the real one.
+/// Looks at everything; what may be the cause of something else comes first. `key_given`: the Supabase key in `config` is the real one.
 pub fn examine(config: &Config, key_given: bool) -> Vec<Finding> {
     let executor = executor::new();
     smol::block_on(executor.run(checks(executor, config, key_given)))
@@ -106,7 +107,7 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
     if alert.operators.is_empty() && alert.ntfy.is_none() && alert.healthchecks.is_none() {
         findings.push(Finding::NobodyIsTold);
     }
-    findings
+    causes::first(findings)
 }
 
 /// What was found of the way to Supabase and of its answer. If the server was reached, what is wrong with its answer
@@ -400,7 +401,7 @@ fn wrapped(text: &str, indent: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::finding::{Dns, NoReach, NotWritable, Said, Section};
+    use super::finding::{Dns, Leads, NoReach, NotWritable, Said, Section};
     use super::*;
     use crate::net::rung::Kind;
     use crate::watch::report::{Report, Shown, State};
@@ -456,6 +457,9 @@ mod tests {
             Finding::ClockInThePast,
             Finding::ClockNotCompared,
             Finding::NoDnsNeeded { host: host() },
+            Finding::LargePacketsVanish { host: host() },
+            Finding::NobodyAnswers { servers: 12, reached: false },
+            Finding::NobodyAnswers { servers: 12, reached: true },
             Finding::NobodyToAsk { host: host() },
             Finding::NoSuchName { host: host() },
             Finding::Reached { host: host(), address, took: SECOND, tls: true },
@@ -496,12 +500,17 @@ mod tests {
                 all.push(Finding::NotReached { host: host(), address, why: why.clone(), others });
             }
         }
+        for leads in [Leads::ToTheHost, Leads::Nowhere, Leads::Astray(NoReach::Silent)] {
+            let (file, address) = ("/etc/hosts".into(), [157, 240, 0, 60].into());
+            all.push(Finding::HostsLine { host: host(), file, line: 12, address, leads });
+        }
         for kind in [Kind::System, Kind::Https, Kind::Tls, Kind::Public] {
             for others in [true, false] {
                 for said in [
                     Said::Denied { lie: others },
                     Said::Private("10.10.10.10".into()),
                     Said::Wrong(vec![[1, 1, 1, 1].into()]),
+                    Said::DeadEnd(vec![[1, 1, 1, 1].into()]),
                     Said::Silent,
                     Said::Intercepted,
                     Said::Failed("answered \"Server Failure\"".into()),

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_rustls::rustls::ClientConfig;
-use smol::net::TcpStream;
+use smol::future::{or, pending};
 
-use super::finding::{Dns, Finding, NoReach, Said};
+use super::finding::{Dns, Finding, Leads, NoReach, Said};
 use crate::clock;
 use crate::executor::Executor;
 use crate::net::deadline::within;
 use crate::net::resolver::{Asked, ResolveError, Resolver};
 use crate::net::rung::Kind;
+use crate::net::segment::{self, SILENT_AFTER, Size};
 use crate::net::tls::{self, TlsError};
 
 /// Time for all DNS servers together: two rounds of five seconds if there are more than twelve.
@@ -64,6 +65,8 @@ pub(super) struct Host {
 pub(super) struct Tried {
     pub address: SocketAddr,
     pub outcome: Result<Duration, NoReach>,
+    /// It took small segments.
+    pub small: bool,
 }
 
 /// Asks every DNS server for `host`, and tries every address that they give.
@@ -99,6 +102,14 @@ pub(super) async fn examine(
         };
         addresses.truncate(MOST_ADDRESSES);
     }
+    let file = resolver.hosts_file();
+    let lines = if literal { Vec::new() } else { resolver.hosts_lines(&name) };
+    let given = addresses.len();
+    for line in lines.iter().filter(|line| line.is_address()) {
+        if !addresses.contains(&line.address) {
+            addresses.push(line.address);
+        }
+    }
     let trials: Vec<_> = addresses
         .into_iter()
         .map(|ip| executor.spawn(try_address(tls.clone(), host.clone(), SocketAddr::new(ip, host.port))))
@@ -107,8 +118,22 @@ pub(super) async fn examine(
     for trial in trials {
         tried.push(trial.await);
     }
+    let outcome =
+        |ip: IpAddr| tried.iter().find(|tried| tried.address.ip() == ip).map(|tried| &tried.outcome);
+    findings.extend(lines.iter().map(|line| Finding::HostsLine {
+        host: name.clone(),
+        file: file.to_owned(),
+        line: line.number,
+        address: line.address,
+        leads: match outcome(line.address) {
+            None => Leads::Nowhere,
+            Some(Ok(_)) => Leads::ToTheHost,
+            Some(Err(why)) => Leads::Astray(why.clone()),
+        },
+    }));
     findings.extend(dns(&host, &asked, &tried));
-    findings.extend(reach(&host, &tried));
+    // What only the hosts file gives is told with its line.
+    findings.extend(reach(&host, &tried[..given.min(tried.len())]));
     findings
 }
 
@@ -125,15 +150,25 @@ fn distinct(asked: &[Asked]) -> Vec<IpAddr> {
 
 async fn try_address(tls: Arc<ClientConfig>, host: Host, address: SocketAddr) -> Tried {
     let begin = clock::now();
-    let attempt = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| no_tcp(&error))?;
+    let attempt = async |size| {
+        let stream = segment::connect(address, size).await.map_err(|error| no_tcp(&error))?;
         if host.tls {
             tls::handshake(&tls, &host.name, stream).await.map_err(no_tls)?;
         }
         Ok(clock::since(begin))
     };
-    let outcome = within(REACHING, Box::pin(attempt)).await.unwrap_or(Err(NoReach::Silent));
-    Tried { address, outcome }
+    let usual = async { (attempt(Size::Usual).await, false) };
+    // Only if the other is silent for long; and only success says anything.
+    let small = async {
+        clock::sleep(SILENT_AFTER).await;
+        match attempt(Size::Small).await {
+            Ok(took) if host.tls => (Ok(took), true),
+            _ => pending().await,
+        }
+    };
+    let (outcome, small) =
+        within(REACHING, Box::pin(or(usual, small))).await.unwrap_or((Err(NoReach::Silent), false));
+    Tried { address, outcome, small }
 }
 
 fn no_tcp(error: &io::Error) -> NoReach {
@@ -164,13 +199,17 @@ fn dns(host: &Host, asked: &[Asked], tried: &[Tried]) -> Vec<Finding> {
         asked.iter().filter(encrypted).any(|asked| asked.answer.as_ref().is_ok_and(|all| all.contains(ip)))
     };
     let wrong = |ip: &IpAddr| matches!(outcome(ip), Some(Err(NoReach::Disproved(_)))) && !vouched(ip);
-    let is_right = |asked: &Asked| asked.answer.as_ref().is_ok_and(|all| !all.iter().all(wrong));
+    let reached = tried.iter().any(|tried| tried.outcome.is_ok());
+    let dead = |ip: &IpAddr| reached && matches!(outcome(ip), Some(Err(NoReach::Silent))) && !vouched(ip);
+    let is_right =
+        |asked: &Asked| asked.answer.as_ref().is_ok_and(|all| !all.iter().all(|ip| wrong(ip) || dead(ip)));
     let known = asked.iter().any(is_right);
     let mut findings: Vec<_> = asked
         .iter()
         .map(|one| {
             let said = match &one.answer {
                 Ok(addresses) if is_right(one) => Said::Right(addresses.clone()),
+                Ok(addresses) if addresses.iter().all(dead) => Said::DeadEnd(addresses.clone()),
                 Ok(addresses) => Said::Wrong(addresses.clone()),
                 Err(words) => in_words(words, known || host.exists),
             };
@@ -228,6 +267,8 @@ fn reach(host: &Host, tried: &[Tried]) -> Vec<Finding> {
         return vec![Finding::NowhereToGo { host: host.name.clone() }];
     }
     let others = tried.iter().any(|tried| tried.outcome.is_ok());
+    let vanish = tried.iter().any(|tried| tried.small);
+    let vanish = vanish.then(|| Finding::LargePacketsVanish { host: host.name.clone() });
     let finding = |tried: &Tried| {
         let (host, address, tls) = (host.name.clone(), tried.address, host.tls);
         Some(match &tried.outcome {
@@ -237,7 +278,7 @@ fn reach(host: &Host, tried: &[Tried]) -> Vec<Finding> {
             Err(why) => Finding::NotReached { host, address, why: why.clone(), others },
         })
     };
-    tried.iter().filter_map(finding).collect()
+    vanish.into_iter().chain(tried.iter().filter_map(finding)).collect()
 }
 
 #[cfg(test)]
@@ -264,7 +305,7 @@ mod tests {
     }
 
     fn tried(ip: IpAddr, outcome: Result<Duration, NoReach>) -> Tried {
-        Tried { address: SocketAddr::new(ip, 443), outcome }
+        Tried { address: SocketAddr::new(ip, 443), outcome, small: false }
     }
 
     fn well(ip: IpAddr) -> Tried {
@@ -340,6 +381,26 @@ mod tests {
         let all = [asked(Kind::System, 1, Ok(RIGHT)), asked(Kind::Https, 2, Ok(RIGHT))];
         let found = judged(&all, &[disproved(RIGHT)]);
         assert!(found.iter().all(|(said, _)| *said == Said::Right(vec![RIGHT])), "{found:?}");
+    }
+
+    #[test]
+    fn an_address_that_never_says_a_word_while_others_do_is_a_dead_end_unless_somebody_vouches_for_it() {
+        let all = [asked(Kind::System, 1, Ok(OTHER)), asked(Kind::Https, 2, Ok(RIGHT))];
+        let silent = || tried(OTHER, Err(NoReach::Silent));
+        assert_eq!(judged(&all, &[silent(), well(RIGHT)])[0], (Said::DeadEnd(vec![OTHER]), Mark::Bad));
+        // On a line that swallows everything that says nothing.
+        let found = judged(&all, &[silent(), tried(RIGHT, Err(NoReach::Silent))]);
+        assert_eq!(found[0].0, Said::Right(vec![OTHER]));
+        let all = [asked(Kind::System, 1, Ok(OTHER)), asked(Kind::Tls, 2, Ok(OTHER))];
+        assert_eq!(judged(&all, &[silent(), well(RIGHT)])[0].0, Said::Right(vec![OTHER]));
+    }
+
+    #[test]
+    fn what_is_reached_with_small_packets_only_says_that_large_ones_vanish() {
+        let found =
+            reach(&host(), &[Tried { small: true, ..well(RIGHT) }, tried(OTHER, Err(NoReach::Silent))]);
+        assert_eq!(found[0], Finding::LargePacketsVanish { host: HOST.into() });
+        assert_eq!(found.iter().map(Finding::mark).collect::<Vec<_>>(), [Mark::Bad, Mark::Good, Mark::Note]);
     }
 
     #[test]

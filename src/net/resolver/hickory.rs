@@ -22,7 +22,7 @@
 //! datagram, so that a server that sends more is asked over TCP.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +46,7 @@ use super::message::{Answer, Family, Patience, Replies, Reply, reply};
 use crate::executor::Executor;
 use crate::net::dns_runtime::{ConnectError, DnsRuntime};
 use crate::net::in_flight::{InFlight, Next};
+use crate::net::segment::Segments;
 
 /// No limit of its own: whoever asks has one, which is shorter.
 const LONG: Duration = Duration::from_secs(60);
@@ -72,8 +73,14 @@ type Resolver = hickory_resolver::Resolver<Connections>;
 
 /// Asks `server` over UDP, and over TCP where UDP does not do (RFC 7766). Whoever calls sets the
 /// limit.
-pub(super) async fn ask(executor: Executor, server: SocketAddr, name: &Name) -> Result<Answer, String> {
-    let connections = || Connections::new(DnsRuntime { executor, tls: None });
+pub(super) async fn ask(
+    executor: Executor,
+    segments: &Segments,
+    server: SocketAddr,
+    name: &Name,
+) -> Result<Answer, String> {
+    let runtime = DnsRuntime { executor, tls: None, segments: segments.clone() };
+    let connections = || Connections::new(runtime.clone());
     let over_udp = connections();
     let mut ways = InFlight::new();
     ways.add(UDP, ask_for_both(server, &[ProtocolConfig::Udp, ProtocolConfig::Tcp], over_udp.clone(), name));
@@ -109,11 +116,38 @@ pub(super) async fn ask(executor: Executor, server: SocketAddr, name: &Name) -> 
 pub(super) async fn ask_over_tls(
     executor: Executor,
     tls: &Arc<ClientConfig>,
+    segments: &Segments,
     server: SocketAddr,
     name: &Name,
 ) -> Result<Answer, String> {
-    let connections = Connections::new(DnsRuntime { executor, tls: Some(tls.clone()) });
+    let runtime = DnsRuntime { executor, tls: Some(tls.clone()), segments: segments.clone() };
+    let connections = Connections::new(runtime);
     ask_for_both(server, &[ProtocolConfig::Tcp], connections, name).await
+}
+
+/// The IPv6 addresses that `server` gives for `name`, over UDP or TCP; none if it fails. Whoever calls sets
+/// the limit.
+pub(super) async fn ask_for_ipv6(
+    executor: Executor,
+    segments: &Segments,
+    server: SocketAddr,
+    name: &str,
+) -> Vec<Ipv6Addr> {
+    let connections = Connections::new(DnsRuntime { executor, tls: None, segments: segments.clone() });
+    let protocols = [ProtocolConfig::Udp, ProtocolConfig::Tcp];
+    let (Ok(resolver), Ok(name)) = (resolver(server, &protocols, connections), Name::from_ascii(name)) else {
+        return Vec::new();
+    };
+    match understand(resolver.lookup(name, Family::V6.record_type()).await, Family::V6) {
+        Reply::Answer(Answer::Addresses { addresses, .. }) => {
+            let v6 = |address: IpAddr| match address {
+                IpAddr::V6(address) => Some(address),
+                IpAddr::V4(_) => None,
+            };
+            addresses.into_iter().filter_map(v6).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The reasons, each once, to follow the server's name.

@@ -14,6 +14,7 @@ use smol::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use super::http_response::{Response, parse};
 use super::message::{Answer, Question, Source, gather};
 use crate::net::dns_runtime::connect_tls;
+use crate::net::segment::Segments;
 
 /// Longest response over HTTPS with its head, in bytes. Answers have some hundred.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
@@ -21,9 +22,14 @@ const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 /// Asks `server` for both families of addresses with HTTP/1.1. Whoever calls sets the limit.
 ///
 /// Both questions are sent at once (RFC 9112 §9.3.2), so that the second costs no round trip.
-pub(super) async fn ask(tls: &Arc<ClientConfig>, server: SocketAddr, name: &Name) -> Result<Answer, String> {
+pub(super) async fn ask(
+    tls: &Arc<ClientConfig>,
+    segments: &Segments,
+    server: SocketAddr,
+    name: &Name,
+) -> Result<Answer, String> {
     let question = Question::for_https(name);
-    let mut stream = connect_tls(tls, server).await.map_err(|error| error.to_string())?;
+    let mut stream = connect_tls(tls, segments, server).await.map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     for message in question.messages() {
         let head = format!(

@@ -35,13 +35,20 @@ const RECHECK_AFTER: Duration = Duration::from_secs(30);
 /// is asked again in vain.
 const DISPROVED_FOR: Duration = Duration::from_secs(600);
 
-/// How long an address is avoided that refused or was silent: it may be the line's fault.
+/// How long an address is avoided that refused, or was silent though it once was good: it may be the
+/// line's fault.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(30);
+
+/// How long others are tried before an address that was silent and has never been good: a censor's address
+/// that swallows everything would cost seconds at every connection. Whoever gives it out is still asked
+/// again, and if nobody gives a better one it is tried.
+const NEVER_ANSWERED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// Who gave an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     Rung(RungId),
+    HostsFile,
     LastGood(String),
     Pinned,
 }
@@ -50,6 +57,7 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Rung(rung) => write!(f, "{rung}"),
+            Self::HostsFile => f.write_str("hosts file"),
             Self::LastGood(source) => f.write_str(source),
             Self::Pinned => f.write_str("pinned"),
         }
@@ -60,6 +68,7 @@ impl std::fmt::Display for Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shunned {
     Unreachable,
+    NeverAnswered,
     Disproved,
 }
 
@@ -72,6 +81,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Host {
     name: String,
+    /// What the hosts file says.
+    stated: Vec<IpAddr>,
     /// The last answer, who gave it, and until when it is used.
     answer: Option<(Vec<IpAddr>, RungId, Instant)>,
     ttl: Duration,
@@ -104,6 +115,7 @@ impl Known {
                 }
                 self.hosts.push(Host {
                     name: name.to_owned(),
+                    stated: Vec::new(),
                     answer: None,
                     ttl: LEAST_TTL,
                     proofs: Vec::new(),
@@ -136,6 +148,12 @@ impl Known {
 }
 
 impl Host {
+    /// Addresses that the hosts file gives, as it reads now; those that did not work are left out.
+    pub(super) fn stated(&mut self, addresses: Vec<IpAddr>, now: Instant) -> Vec<IpAddr> {
+        self.stated = addresses;
+        self.stated.iter().copied().filter(|address| !self.is_shunned(*address, now)).collect()
+    }
+
     /// Addresses that need no look-up: fresh proofs, then an answer that still holds.
     pub(super) fn ready(&self, now: Instant) -> Vec<IpAddr> {
         let fresh = self.proofs.iter().filter(|proof| proof.2.is_some_and(|until| now < until));
@@ -217,6 +235,7 @@ impl Host {
         let proof = self.proofs.iter().find(|proof| proof.0 == address);
         answer
             .map(|(_, rung, _)| Source::Rung(*rung))
+            .or_else(|| self.stated.contains(&address).then_some(Source::HostsFile))
             .or_else(|| proof.map(|(_, source, _)| Source::LastGood(source.clone())))
     }
 
@@ -232,9 +251,15 @@ impl Host {
         before.is_none_or(|(_, _, fresh)| fresh.is_none())
     }
 
+    /// Whether TLS for the host has ever succeeded at `address`, as far as is known.
+    pub(super) fn was_proved(&self, address: IpAddr) -> bool {
+        self.proofs.iter().any(|proof| proof.0 == address)
+    }
+
     pub(super) fn shun(&mut self, address: IpAddr, why: Shunned, now: Instant) {
         let time = match why {
             Shunned::Unreachable => UNREACHABLE_FOR,
+            Shunned::NeverAnswered => NEVER_ANSWERED_FOR,
             Shunned::Disproved => DISPROVED_FOR,
         };
         self.shunned.retain(|(ip, _, until)| *ip != address && now < *until);
@@ -305,6 +330,28 @@ mod tests {
         assert_eq!(host.ready(now + UNREACHABLE_FOR), [ip(2), ip(1)]);
         host.proved(ip(3), "x", now);
         assert_eq!(host.last_good(now)[0], ip(3));
+    }
+
+    #[test]
+    fn what_never_answered_comes_last_for_an_hour_and_what_the_hosts_file_says_comes_first() {
+        let now = crate::clock::now();
+        let mut known = Known::default();
+        let host = known.host("a");
+        host.found(&[ip(1), ip(2)], RUNG, LONGEST_TTL * 2, now);
+        host.shun(ip(1), Shunned::NeverAnswered, now);
+        let (later, after) = (now + NEVER_ANSWERED_FOR - LEAST_TTL, now + NEVER_ANSWERED_FOR);
+        assert_eq!((host.ready(later), host.is_shunned(ip(1), after)), (vec![ip(2)], false));
+        assert_eq!(host.stated(vec![ip(1), ip(9)], now), [ip(9)]);
+        assert_eq!(host.source(ip(9)), Some(Source::HostsFile));
+        assert_eq!(host.source(ip(1)), Some(Source::Rung(RUNG)), "who answered so too can be judged");
+        assert!(!host.was_proved(ip(1)));
+        host.proved(ip(1), "x", now);
+        assert!(host.was_proved(ip(1)) && !host.is_shunned(ip(1), now));
+        // A line that was mended counts at once.
+        assert!(host.stated(vec![], now).is_empty());
+        assert_eq!(host.source(ip(9)), None);
+        known.network_changed();
+        assert!(!known.host("a").is_shunned(ip(1), now));
     }
 
     #[test]

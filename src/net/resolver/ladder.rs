@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::message::Answer;
+use super::nat64::Prefix;
 use super::public_address::is_public;
 use crate::net::rung::{Condition, Health, Kind};
 
@@ -73,6 +74,12 @@ impl Rung {
         let reason = format!("gave {address} for `{host}`, where TLS failed: {why}");
         self.set(Condition::Lying { reason }, now);
         self.blamed_for = Some((host.to_owned(), address));
+    }
+
+    /// An address that it gave never answered. That may be the line's fault, so nothing is held against it
+    /// but its turn: others are asked first for a while, lest it gives the next address of the kind.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.demoted_until = Some(now + DEMOTED_FOR);
     }
 
     /// TLS for `host` succeeded at `address` after all.
@@ -256,9 +263,14 @@ pub(super) enum Said {
     },
 }
 
-/// Judges an answer: `allowed` are private addresses that a name may have, `shunned` those that did
-/// not work.
-pub(super) fn judge(answer: Result<Answer, String>, allowed: &[IpAddr], shunned: &[IpAddr]) -> Said {
+/// Judges an answer: `allowed` are private addresses that a name may have, `nat64` prefixes behind which a
+/// public address may stand, `shunned` addresses that did not work.
+pub(super) fn judge(
+    answer: Result<Answer, String>,
+    allowed: &[IpAddr],
+    nat64: &[Prefix],
+    shunned: &[IpAddr],
+) -> Said {
     let (addresses, ttl) = match answer {
         Ok(Answer::Addresses { addresses, ttl }) => (addresses, ttl),
         Ok(Answer::NoSuchName) => return Said::NoSuchName,
@@ -266,7 +278,7 @@ pub(super) fn judge(answer: Result<Answer, String>, allowed: &[IpAddr], shunned:
         Err(reason) => return Said::Failed { reason },
     };
     let (possible, private): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|ip| is_acceptable(*ip, allowed));
+        addresses.into_iter().partition(|ip| is_acceptable(*ip, allowed, nat64));
     if possible.is_empty() {
         return Said::Private { addresses: private };
     }
@@ -277,8 +289,14 @@ pub(super) fn judge(answer: Result<Answer, String>, allowed: &[IpAddr], shunned:
     }
 }
 
-pub(super) fn is_acceptable(address: IpAddr, allowed: &[IpAddr]) -> bool {
-    is_public(address) || allowed.contains(&address.to_canonical())
+pub(super) fn is_acceptable(address: IpAddr, allowed: &[IpAddr], nat64: &[Prefix]) -> bool {
+    let translated = |prefix: &Prefix| match address {
+        IpAddr::V6(address) => prefix.ipv4(address).is_some_and(|behind| is_public(behind.into())),
+        IpAddr::V4(_) => false,
+    };
+    // Connecting to the unspecified address leads to this machine, whatever the settings allow.
+    !address.to_canonical().is_unspecified()
+        && (is_public(address) || allowed.contains(&address.to_canonical()) || nat64.iter().any(translated))
 }
 
 /// What `id` said, to follow its name: "said that it does not exist".
@@ -393,6 +411,9 @@ mod tests {
         rungs[0].set(Condition::Good, now);
         rungs[2].forgive();
         assert_eq!(lanes(&rungs, now), [vec![0, 1], vec![2, 3]]);
+        rungs[0].doubt(now);
+        assert_eq!(lanes(&rungs, now), [vec![1], vec![2, 3], vec![0]]);
+        assert_eq!(rungs[0].health().condition, Condition::Good, "only its turn is lost");
     }
 
     #[test]
@@ -438,7 +459,7 @@ mod tests {
         let answer = |all: &[&str]| {
             Ok(Answer::Addresses { addresses: all.iter().map(|a| ip(a)).collect(), ttl: STEP })
         };
-        let judged = |all: &[&str]| judge(answer(all), &[ip("192.168.1.9")], &[ip("1.2.3.4")]);
+        let judged = |all: &[&str]| judge(answer(all), &[ip("192.168.1.9")], &[], &[ip("1.2.3.4")]);
         assert_eq!(
             judged(&["10.0.0.1", "1.2.3.4", "5.6.7.8"]),
             Said::Found { addresses: vec![ip("5.6.7.8")], ttl: STEP }
@@ -446,6 +467,17 @@ mod tests {
         assert_eq!(judged(&["192.168.1.9"]), Said::Found { addresses: vec![ip("192.168.1.9")], ttl: STEP });
         assert_eq!(judged(&["192.168.1.8"]), Said::Private { addresses: vec![ip("192.168.1.8")] });
         assert_eq!(judged(&["1.2.3.4", "0.0.0.0"]), Said::Useless { addresses: vec![ip("1.2.3.4")] });
+    }
+
+    #[test]
+    fn what_stands_behind_the_networks_own_prefix_is_worth_what_it_stands_for() {
+        let prefixes = super::super::nat64::prefixes(&["fd00:64::192.0.0.170".parse().unwrap()]);
+        let acceptable = |text: &str| is_acceptable(text.parse().unwrap(), &[], &prefixes);
+        assert!(acceptable("fd00:64::157.240.0.60"));
+        for private in ["fd00:64::192.168.1.1", "fd00:64::0.0.0.0", "fd00:65::157.240.0.60", "10.0.0.1"] {
+            assert!(!acceptable(private), "{private}");
+        }
+        assert!(!is_acceptable("fd00:64::157.240.0.60".parse().unwrap(), &[], &[]), "nobody announced it");
     }
 
     #[test]

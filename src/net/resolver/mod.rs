@@ -1,11 +1,12 @@
 //! Host names to addresses, on lines where DNS is slow, silent, or lies.
 //!
-//! Everything that dials asks here. What is known without asking comes first: `/etc/hosts`, which
-//! is always trusted, and addresses at which TLS for the name has just succeeded. Then the ladder:
-//! the system's servers, DNS over HTTPS, DNS over TLS, public servers, as the settings order them.
-//! The rungs overlap in time ([`ladder`]), and no single one is believed when it denies a name or
-//! gives an address that cannot be. If nobody knows, what was good once is used (RFC 8767), and
-//! then what the settings pin.
+//! Everything that dials asks here. What is known without asking comes first: `/etc/hosts`, whose
+//! private addresses are believed, and addresses at which TLS for the name has just succeeded. Then
+//! the ladder: the system's servers, DNS over HTTPS, DNS over TLS, public servers, as the settings
+//! order them. The rungs overlap in time ([`ladder`]), and no single one is believed when it denies a
+//! name or gives an address that cannot be; nor is the hosts file when nothing answers at its address,
+//! which may be years old. If nobody knows, what was good once is used (RFC 8767), and then what the
+//! settings pin.
 //!
 //! Plain servers and DNS over TLS are asked by hickory-resolver ([`hickory`]), one server at a time;
 //! which of them, when, and what their answers are worth is decided here. Its own pool of servers
@@ -13,7 +14,8 @@
 //! second is never asked. DNS over HTTPS ([`https`]) is ours, because hickory's needs tokio.
 //!
 //! An answer is a claim; TLS is the proof. Whoever dials reports back ([`Resolver::proved`],
-//! [`Resolver::disproved`], [`Resolver::unreachable`]), and asks again beyond what did not work.
+//! [`Resolver::disproved`], [`Resolver::unreachable`], [`Resolver::silent`]), and asks again beyond
+//! what did not work. What never answered is tried last for an hour.
 //!
 //! What this does not do: DNSSEC (a liar between us and the server is found out by TLS), search
 //! domains, names without TLS proof beyond their TTL.
@@ -36,6 +38,7 @@ use self::search::Outcome;
 use self::system::Stamp;
 use super::deadline::within;
 use super::rung::{Condition, Health, Kind};
+use super::segment::Segments;
 use crate::clock;
 use crate::executor::Executor;
 
@@ -46,6 +49,7 @@ mod known;
 mod ladder;
 pub mod last_good;
 mod message;
+mod nat64;
 mod probe;
 mod public_address;
 mod search;
@@ -53,6 +57,7 @@ mod system;
 
 pub use ladder::RungId;
 pub use search::Asked;
+pub use system::HostsLine;
 
 /// Time for a whole look-up: half of the 20 s that whatsapp-rust gives a connection attempt.
 pub const LOOKUP_DEADLINE: Duration = Duration::from_secs(10);
@@ -98,7 +103,7 @@ pub struct Options {
     pub order: Vec<Kind>,
     /// Names the system's servers; read again when it changes.
     pub resolv_conf: PathBuf,
-    /// Names that need no asking; read at each look-up.
+    /// hosts(5): names that need no asking as long as their addresses work; read at each look-up.
     pub hosts: PathBuf,
     pub https: Vec<SocketAddr>,
     pub tls_servers: Vec<SocketAddr>,
@@ -125,6 +130,8 @@ struct Shared {
     last_good: Box<dyn LastGood>,
     state: Mutex<State>,
     probes: AtomicUsize,
+    /// What the rungs and whoever dials learn of the line.
+    segments: Segments,
 }
 
 #[derive(Default)]
@@ -133,6 +140,8 @@ struct State {
     rungs: Vec<Rung>,
     stamp: Option<Option<Stamp>>,
     known: Known,
+    /// What the network announces for its translation of addresses.
+    nat64: Vec<nat64::Prefix>,
     /// Searches under way, by host. As many as there are callers.
     flights: Vec<(String, Flight, Instant)>,
 }
@@ -185,8 +194,15 @@ impl Resolver {
         }
         let mut state = State::default();
         state.known.load(last_good.load());
-        let (state, probes) = (Mutex::new(state), AtomicUsize::new(0));
-        Self { shared: Arc::new(Shared { executor, options, fixed, tls, last_good, state, probes }) }
+        let (state, probes, segments) = (Mutex::new(state), AtomicUsize::new(0), Segments::default());
+        Self {
+            shared: Arc::new(Shared { executor, options, fixed, tls, last_good, state, probes, segments }),
+        }
+    }
+
+    /// Whether large packets get through, for whoever dials.
+    pub fn segments(&self) -> &Segments {
+        &self.shared.segments
     }
 
     /// The addresses of `host`, the best first; never empty. Addresses themselves (`127.0.0.1`,
@@ -213,12 +229,15 @@ impl Resolver {
         }
         let name = host_name(host)?;
         let key = key(host);
+        let stated = self.stated(&key);
 
         let (flight, fallback, patience) = {
             let mut state = self.current();
             let now = clock::now();
             let known = state.known.host(&key);
-            if let Some(addresses) = untried(known.ready(now)) {
+            if let Some(addresses) =
+                untried(known.stated(stated.clone(), now)).or_else(|| untried(known.ready(now)))
+            {
                 return Ok(addresses);
             }
             let hopeful = |all: Vec<IpAddr>| {
@@ -237,6 +256,7 @@ impl Resolver {
                 let last_good = known.last_good(now);
                 return untried(last_good)
                     .or_else(|| untried(self.pinned(&key)))
+                    .or_else(|| untried(stated))
                     .ok_or_else(|| error.clone());
             }
             if fallback.is_none()
@@ -267,6 +287,7 @@ impl Resolver {
             .or_else(|| untried(useless))
             .or_else(|| untried(self.state().known.host(&key).last_good(clock::now())))
             .or_else(|| untried(self.pinned(&key)))
+            .or_else(|| untried(stated))
             .ok_or_else(|| error.unwrap_or_else(no_other))
     }
 
@@ -327,19 +348,83 @@ impl Resolver {
         let now = clock::now();
         let known = state.known.host(&key);
         let source = known.source(address);
+        let again = known.is_shunned(address, now);
         known.shun(address, Shunned::Disproved, now);
-        if let Some(Source::Rung(id)) = source
-            && let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == id)
-        {
-            rung.blame(&key, address, why, now);
+        match source {
+            Some(Source::Rung(id)) => {
+                if let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == id) {
+                    rung.blame(&key, address, why, now);
+                }
+            }
+            Some(Source::HostsFile) if !again => {
+                self.blame_hosts_file(&key, address, &format!("TLS failed: {why}"));
+            }
+            _ => {}
         }
     }
 
     /// No connection to `address` of `host`: nobody's lie, but others are tried first for a while.
     pub fn unreachable(&self, host: &str, address: IpAddr) {
-        if self.without_asking(host).is_none() {
-            self.state().known.host(&key(host)).shun(address, Shunned::Unreachable, clock::now());
+        self.did_not_work(host, address, Shunned::Unreachable, "nobody takes connections");
+    }
+
+    /// `address` of `host` said nothing at all, or nothing more once it had accepted. If it has never been
+    /// good, others are tried first for an hour; and for some minutes whoever gave it is asked after others.
+    pub fn silent(&self, host: &str, address: IpAddr) {
+        self.did_not_work(host, address, Shunned::NeverAnswered, "nobody answers");
+    }
+
+    fn did_not_work(&self, host: &str, address: IpAddr, why: Shunned, words: &str) {
+        if self.without_asking(host).is_some() {
+            return;
         }
+        let key = key(host);
+        let mut state = self.state();
+        let now = clock::now();
+        let known = state.known.host(&key);
+        // What was good once, or stands in the settings, is not given up because of a bad hour.
+        let trusted = known.was_proved(address) || self.pinned(&key).contains(&address);
+        let why = if trusted { Shunned::Unreachable } else { why };
+        let source = known.source(address);
+        let again = known.is_shunned(address, now);
+        known.shun(address, why, now);
+        match source {
+            Some(Source::Rung(id)) if why == Shunned::NeverAnswered => {
+                if let Some(rung) = state.rungs.iter_mut().find(|rung| rung.id == id) {
+                    rung.doubt(now);
+                }
+            }
+            Some(Source::HostsFile) if !again => self.blame_hosts_file(&key, address, words),
+            _ => {}
+        }
+    }
+
+    /// Says which line leads nowhere: nobody else will find it.
+    fn blame_hosts_file(&self, key: &str, address: IpAddr, why: &str) {
+        for line in self.hosts_lines(key).iter().filter(|line| line.address == address) {
+            log::warn!(
+                "dns: {} line {} gives {address} for `{key}`, where {why}; others are asked. Remove that line",
+                self.hosts_file().display(),
+                line.number
+            );
+        }
+    }
+
+    /// The file of names that need no asking.
+    pub fn hosts_file(&self) -> &Path {
+        &self.shared.options.hosts
+    }
+
+    /// What the hosts file says of `host` now, also what leads nowhere.
+    pub fn hosts_lines(&self, host: &str) -> Vec<HostsLine> {
+        let hosts = system::read_start(self.hosts_file()).unwrap_or_default();
+        system::hosts_lines(&hosts, &key(host))
+    }
+
+    /// The addresses that the hosts file gives for `key`.
+    fn stated(&self, key: &str) -> Vec<IpAddr> {
+        let lines = self.hosts_lines(key).into_iter();
+        lines.filter(HostsLine::is_address).map(|line| line.address).collect()
     }
 
     /// How every rung stands, in the order of the settings.
@@ -354,11 +439,8 @@ impl Resolver {
             return Some(vec![address]);
         }
         let key = key(bare);
-        if key == "localhost" || key.ends_with(".localhost") {
-            return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-        }
-        let hosts = system::read_start(&self.shared.options.hosts).ok()?;
-        Some(system::hosts_addresses(&hosts, &key)).filter(|addresses| !addresses.is_empty())
+        let local = key == "localhost" || key.ends_with(".localhost");
+        local.then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }
 
     fn pinned(&self, key: &str) -> Vec<IpAddr> {
@@ -391,6 +473,8 @@ impl Resolver {
             } else {
                 log::info!("dns: {} changed, asking {}", self.resolv_conf().display(), servers.join(", "));
                 state.known.network_changed();
+                state.nat64.clear();
+                self.shared.segments.forget();
             }
             state.rungs = rungs;
         }
@@ -442,7 +526,7 @@ impl Shared {
     }
 
     fn is_acceptable(&self, address: IpAddr) -> bool {
-        is_acceptable(address, &self.options.private)
+        is_acceptable(address, &self.options.private, &[])
     }
 }
 

@@ -1,13 +1,13 @@
 //! One search: the rungs are asked as the schedule says, until one gives a good answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::Name;
 
 use super::ladder::{self, RungId, STEP, Said, Schedule, condition_after, judge};
 use super::message::Answer;
-use super::{LOOKUP_DEADLINE, ResolveError, Resolver, State, hickory, host_name, https};
+use super::{LOOKUP_DEADLINE, ResolveError, Resolver, State, hickory, host_name, https, nat64};
 use crate::clock;
 use crate::net::deadline::within;
 use crate::net::in_flight::{InFlight, Next};
@@ -16,6 +16,9 @@ use crate::net::rung::Kind;
 /// Time for one rung, with TCP after UDP or a TLS handshake: an answer that takes four seconds is
 /// still one.
 const RUNG_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Time for the network to announce the prefix of its translated addresses: the server has just answered.
+const PREFIX_WITHIN: Duration = Duration::from_secs(2);
 
 /// Once somebody has given an address, though one that did not work, others have so long to give a
 /// better one.
@@ -90,7 +93,7 @@ impl Resolver {
             schedule.ended(place);
             asking.retain(|(other, _)| *other != place);
             let rung = rungs[place];
-            let judged = judge(answer, &self.shared.options.private, &shunned);
+            let judged = judge(answer, &self.shared.options.private, &self.prefixes_of(rung.kind), &shunned);
             log::debug!("dns: {rung} {judged} ({key})");
             match &judged {
                 Said::Found { addresses, ttl } => {
@@ -197,18 +200,45 @@ impl Resolver {
     /// Asks one rung, within its deadline.
     async fn ask(&self, rung: RungId, name: &Name) -> Result<Answer, String> {
         let RungId { kind, server } = rung;
-        let executor = self.shared.executor;
+        let (executor, segments) = (self.shared.executor, &self.shared.segments);
         let tls = || self.shared.tls.as_ref().ok_or_else(|| "cannot be asked without TLS".to_owned());
         let answer = async {
             match kind {
-                Kind::System | Kind::Public => hickory::ask(executor, server, name).await,
-                Kind::Https => https::ask(tls()?, server, name).await,
-                Kind::Tls => hickory::ask_over_tls(executor, tls()?, server, name).await,
+                Kind::System => {
+                    let answer = hickory::ask(executor, segments, server, name).await;
+                    self.learn_prefixes(server, &answer).await;
+                    answer
+                }
+                Kind::Public => hickory::ask(executor, segments, server, name).await,
+                Kind::Https => https::ask(tls()?, segments, server, name).await,
+                Kind::Tls => hickory::ask_over_tls(executor, tls()?, segments, server, name).await,
             }
         };
         within(RUNG_DEADLINE, Box::pin(answer))
             .await
             .unwrap_or_else(|| Err(format!("was silent for {} s", RUNG_DEADLINE.as_secs())))
+    }
+
+    /// Asks the network's own server which prefix its translated addresses have, if `answer` holds addresses
+    /// that need one to be believed.
+    async fn learn_prefixes(&self, server: SocketAddr, answer: &Result<Answer, String>) {
+        let Ok(Answer::Addresses { addresses, .. }) = answer else { return };
+        let translated = |ip: &IpAddr| ip.is_ipv6() && !self.shared.is_acceptable(*ip);
+        if !addresses.iter().any(translated) {
+            return;
+        }
+        let (executor, segments) = (self.shared.executor, &self.shared.segments);
+        let announced = hickory::ask_for_ipv6(executor, segments, server, nat64::NAME);
+        let prefixes = within(PREFIX_WITHIN, Box::pin(announced)).await;
+        self.state().nat64 = nat64::prefixes(&prefixes.unwrap_or_default());
+    }
+
+    /// Prefixes that may stand in answers of a rung: what the network makes, its own servers give.
+    fn prefixes_of(&self, kind: Kind) -> Vec<nat64::Prefix> {
+        match kind {
+            Kind::System => self.state().nat64.clone(),
+            Kind::Https | Kind::Tls | Kind::Public => Vec::new(),
+        }
     }
 
     /// Asks every rung now for `host`, to see what it answers and how fast. Changes nothing in what
@@ -234,7 +264,8 @@ impl Resolver {
                 break;
             }
             if let Next::Done(place, (answer, took)) = asked.next(RUNG_DEADLINE).await {
-                let answer = match judge(answer, &self.shared.options.private, &[]) {
+                let prefixes = self.prefixes_of(rungs[place].kind);
+                let answer = match judge(answer, &self.shared.options.private, &prefixes, &[]) {
                     Said::Found { addresses, .. } => Ok(addresses),
                     other => Err(other.to_string()),
                 };

@@ -47,15 +47,31 @@ pub(super) fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     servers.take(MAX_SERVERS).collect()
 }
 
-/// The addresses of `name` in hosts(5). `name` is in lower case, without a dot at its end.
-pub(super) fn hosts_addresses(hosts: &str, name: &str) -> Vec<IpAddr> {
-    let lines = hosts.lines().filter_map(|line| {
+/// A line of hosts(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostsLine {
+    /// From 1.
+    pub number: usize,
+    pub address: IpAddr,
+}
+
+impl HostsLine {
+    /// Whether it leads anywhere. Lists against advertising send names to the unspecified address.
+    pub fn is_address(&self) -> bool {
+        !self.address.to_canonical().is_unspecified()
+    }
+}
+
+/// The lines of hosts(5) that give an address to `name`, which is in lower case, without a dot at its end.
+pub(super) fn hosts_lines(hosts: &str, name: &str) -> Vec<HostsLine> {
+    let lines = hosts.lines().enumerate().filter_map(|(place, line)| {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_ascii_whitespace();
-        let address = words.next()?;
-        words.any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name)).then_some(address)
+        let address = words.next()?.parse().ok()?;
+        let names_it = words.any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name));
+        names_it.then_some(HostsLine { number: place + 1, address })
     });
-    lines.filter_map(|address| address.parse().ok()).take(MAX_HOSTS_ADDRESSES).collect()
+    lines.take(MAX_HOSTS_ADDRESSES).collect()
 }
 
 #[cfg(test)]
@@ -84,10 +100,20 @@ mod tests {
     #[test]
     fn names_of_the_hosts_file_are_found_whatever_their_case() {
         let hosts = "# 192.0.2.1 box\n192.0.2.9 Box.example.com box # box2\n\n::1\n2001:db8::9 box\nx box\n";
-        let found = |name| hosts_addresses(hosts, name).iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(found("box.example.com"), ["192.0.2.9"]);
-        assert_eq!(found("box"), ["192.0.2.9", "2001:db8::9"]);
+        let found = |name| {
+            let lines = hosts_lines(hosts, name).into_iter();
+            lines.map(|line| format!("{} {}", line.number, line.address)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("box.example.com"), ["2 192.0.2.9"]);
+        assert_eq!(found("box"), ["2 192.0.2.9", "5 2001:db8::9"]);
         assert_eq!(found("box2"), [""; 0]);
+    }
+
+    #[test]
+    fn the_unspecified_address_of_a_list_against_advertising_is_none() {
+        let list = "0.0.0.0 ads.example\n:: ads.example\n127.0.0.1 ads.example\n";
+        let leads = hosts_lines(list, "ads.example").iter().map(HostsLine::is_address).collect::<Vec<_>>();
+        assert_eq!(leads, [false, false, true]);
     }
 
     proptest::proptest! {
@@ -106,7 +132,7 @@ mod tests {
 
         #[test]
         fn no_hosts_file_is_too_strange(text in "(?s).{0,400}|([0-9.:]{1,9} a b\n){0,20}") {
-            proptest::prop_assert!(hosts_addresses(&text, "a").len() <= MAX_HOSTS_ADDRESSES);
+            proptest::prop_assert!(hosts_lines(&text, "a").len() <= MAX_HOSTS_ADDRESSES);
         }
     }
 }

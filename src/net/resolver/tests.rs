@@ -42,6 +42,10 @@ enum Manner {
     TruncatesWithoutPart,
     OnlyIpv6,
     Both,
+    /// As DNS64 does behind a prefix of the network's own.
+    Translates,
+    /// The same address for every name, also for the one that announces the prefix.
+    GivesOneForAll,
     Garbage,
     WrongNumber,
     SilentOverUdp,
@@ -151,6 +155,7 @@ async fn answer(query: &[u8], manner: Manner, protocol: &'static str, report: &R
         }
     };
     let v4 = |[a, b, c, d]: [u8; 4]| RData::A(A::new(a, b, c, d));
+    let v6 = |address: &str| RData::AAAA(AAAA(address.parse().unwrap()));
     match manner {
         Silent => return None,
         SilentOverUdp if protocol == "udp" => return None,
@@ -165,6 +170,11 @@ async fn answer(query: &[u8], manner: Manner, protocol: &'static str, report: &R
             message.metadata.truncation = true;
             give(&mut message, v4(GOOD));
         }
+        Translates if asked.name().to_ascii() == nat64::NAME => {
+            give(&mut message, v4([192, 0, 0, 170]));
+            give(&mut message, v6("fd00:64::192.0.0.170"));
+        }
+        Translates | GivesOneForAll => give(&mut message, v6("fd00:64::157.240.1.60")),
         OnlyIpv6 => give(&mut message, RData::AAAA(AAAA(V6))),
         Both => {
             give(&mut message, RData::AAAA(AAAA(V6)));
@@ -305,6 +315,33 @@ fn both_families_are_asked_for() {
 }
 
 #[test]
+fn an_address_behind_the_prefix_that_the_network_announces_is_no_lie() {
+    run(async |executor| {
+        let translated: IpAddr = "fd00:64::157.240.1.60".parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let resolv_conf = folder.path().join("resolv.conf");
+        let system = |server: SocketAddr| {
+            fs::write(&resolv_conf, format!("nameserver [{}]:{}\n", server.ip(), server.port())).unwrap();
+            resolver(executor, Options { resolv_conf: resolv_conf.clone(), ..options() })
+        };
+        let (dns64, _queries) = server(executor, Translates).await;
+        let resolver = system(dns64);
+        assert_eq!(resolver.lookup(NAME).await.unwrap(), [translated]);
+        assert_eq!(condition(&resolver, dns64), Condition::Good);
+        assert_eq!(resolver.ask_each(NAME).await.unwrap()[0].answer, Ok(vec![translated]));
+
+        let (liar, _queries) = server(executor, GivesOneForAll).await;
+        let resolver = system(liar);
+        let error = resolver.lookup(NAME).await.unwrap_err();
+        assert!(matches!(error, ResolveError::Private { .. }), "{error}");
+        assert!(matches!(condition(&resolver, liar), Condition::Lying { .. }));
+        // Others than the network's own servers have no prefix to announce.
+        let error = public(executor, &[dns64]).lookup(NAME).await.unwrap_err();
+        assert!(matches!(error, ResolveError::Private { .. }), "{error}");
+    });
+}
+
+#[test]
 fn a_truncated_answer_is_fetched_over_tcp_or_taken_as_it_is() {
     run(async |executor| {
         let (address, queries) = server(executor, Truncates).await;
@@ -351,8 +388,8 @@ fn the_ttl_of_the_records_is_handed_on() {
         let (plain, _queries) = server(executor, Both).await;
         let (tls, _queries) = encrypted(executor, &authority, Kind::Tls, Both, "127.0.0.1").await;
         for answer in [
-            hickory::ask(executor, plain, &name).await,
-            hickory::ask_over_tls(executor, &authority.client(), tls, &name).await,
+            hickory::ask(executor, &Segments::default(), plain, &name).await,
+            hickory::ask_over_tls(executor, &authority.client(), &Segments::default(), tls, &name).await,
         ] {
             let addresses = vec![IpAddr::from(GOOD), V6.into()];
             assert_eq!(answer, Ok(Answer::Addresses { addresses, ttl: Duration::from_secs(60) }));
@@ -366,8 +403,9 @@ fn each_failure_of_a_plain_server_is_told_in_words_of_its_own() {
         let closed = SocketAddr::from(([127, 0, 0, 1], 1));
         let said = async |manner| {
             let (address, _queries) = server(executor, manner).await;
-            let answer = hickory::ask(executor, address, &host_name(NAME).unwrap()).await;
-            judge(answer, &[], &[]).to_string()
+            let answer =
+                hickory::ask(executor, &Segments::default(), address, &host_name(NAME).unwrap()).await;
+            judge(answer, &[], &[], &[]).to_string()
         };
         assert_eq!(said(Denies).await, "said that the name does not exist");
         assert_eq!(said(Empty).await, "said that the name has no address");
@@ -379,7 +417,9 @@ fn each_failure_of_a_plain_server_is_told_in_words_of_its_own() {
              over TCP"
         );
         assert_eq!(
-            hickory::ask(executor, closed, &host_name(NAME).unwrap()).await.unwrap_err(),
+            hickory::ask(executor, &Segments::default(), closed, &host_name(NAME).unwrap())
+                .await
+                .unwrap_err(),
             "could not be reached (Connection refused (os error 111))"
         );
     });
@@ -406,7 +446,9 @@ fn a_question_over_tls_takes_one_connection() {
         };
         executor.spawn(serve).detach();
         let name = host_name(NAME).unwrap();
-        hickory::ask_over_tls(executor, &authority.client(), address, &name).await.unwrap();
+        hickory::ask_over_tls(executor, &authority.client(), &Segments::default(), address, &name)
+            .await
+            .unwrap();
         assert_eq!((connections.len(), reported.len()), (1, 2));
     });
 }
@@ -943,6 +985,93 @@ fn the_hosts_file_is_trusted_and_its_changes_count_at_once() {
     });
 }
 
+#[test]
+fn a_line_of_the_hosts_file_that_leads_nowhere_is_followed_by_the_ladder() {
+    run(async |executor| {
+        let (address, queries) = server(executor, Gives(GOOD)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        let options = Options { hosts: hosts.clone(), public: vec![address], ..options() };
+        let stale = IpAddr::from(BETTER);
+        for because in ["silence", "refusal", "another certificate"] {
+            let resolver = resolver(executor, options.clone());
+            fs::write(&hosts, format!("{stale} {NAME}\n")).unwrap();
+            assert_eq!(resolver.lookup(NAME).await.unwrap(), [stale], "it comes first");
+            assert!(queries.is_empty());
+            match because {
+                "silence" => resolver.silent(NAME, stale),
+                "refusal" => resolver.unreachable(NAME, stale),
+                _ => resolver.disproved(NAME, stale, because),
+            }
+            assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)], "{because}");
+            assert_eq!(queries.len(), 2);
+            while queries.try_recv().is_ok() {}
+            assert_eq!(condition(&resolver, address), Condition::Good, "nobody else is blamed");
+            // Proved after all, it is followed again.
+            resolver.proved(NAME, stale);
+            assert_eq!(resolver.lookup(NAME).await.unwrap(), [stale]);
+        }
+    });
+}
+
+#[test]
+fn the_hosts_file_is_the_last_resort_too() {
+    run(async |executor| {
+        let (address, _queries) = server(executor, Denies).await;
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        fs::write(&hosts, format!("192.168.1.9 {NAME}\n")).unwrap();
+        let resolver = resolver(executor, Options { hosts, public: vec![address], ..options() });
+        let own = IpAddr::from([192, 168, 1, 9]);
+        // A server of one's own that is being restarted.
+        resolver.lookup(NAME).await.unwrap();
+        resolver.unreachable(NAME, own);
+        for _ in 0..2 {
+            assert_eq!(resolver.lookup(NAME).await.unwrap(), [own]);
+        }
+    });
+}
+
+#[test]
+fn the_unspecified_address_is_none_wherever_it_stands() {
+    run(async |executor| {
+        let (address, _queries) = server(executor, Gives(GOOD)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        fs::write(&hosts, format!("0.0.0.0 {NAME}\n:: {NAME}\n")).unwrap();
+        let with = |public: SocketAddr, private: Vec<IpAddr>| {
+            resolver(executor, Options { hosts: hosts.clone(), public: vec![public], private, ..options() })
+        };
+        let resolver = with(address, vec![]);
+        assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)]);
+        let lines = resolver.hosts_lines(NAME);
+        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2], "the doctor names them");
+        let (address, _queries) = server(executor, Gives([0, 0, 0, 0])).await;
+        let error = with(address, vec![Ipv4Addr::UNSPECIFIED.into()]).lookup(NAME).await.unwrap_err();
+        assert!(matches!(error, ResolveError::Private { .. }), "{error}");
+    });
+}
+
+#[test]
+fn whoever_gave_an_address_that_never_answers_is_asked_after_the_others() {
+    run(async |executor| {
+        let (poisoned, asked) = server(executor, Gives(GOOD)).await;
+        let (honest, _queries) = server(executor, Gives(BETTER)).await;
+        let resolver = public(executor, &[poisoned, honest]);
+        assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)]);
+        while asked.try_recv().is_ok() {}
+        resolver.silent(NAME, GOOD.into());
+        assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(BETTER)]);
+        assert!(asked.is_empty(), "it would give the next of its kind");
+        assert_eq!(condition(&resolver, poisoned), Condition::Good, "it may have been the line's fault");
+        // Nobody knows a better one: so it is tried.
+        let resolver = public(executor, &[poisoned]);
+        resolver.lookup(NAME).await.unwrap();
+        resolver.silent(NAME, GOOD.into());
+        assert_eq!(resolver.lookup(NAME).await.unwrap(), [IpAddr::from(GOOD)]);
+    });
+}
+
 // For the doctor and for the watch on a line that is down.
 
 #[test]
@@ -998,7 +1127,7 @@ fn a_probe_believes_no_liar() {
         assert_eq!(resolver(executor, only_https).probe(NAME).await, None, "nobody to ask");
         let (address, _queries) = server(executor, Gives(GOOD)).await;
         let resolver = public(executor, &[address]);
-        resolver.unreachable(NAME, GOOD.into());
+        resolver.silent(NAME, GOOD.into());
         assert_eq!(
             resolver.probe(NAME).await,
             Some((address, true)),

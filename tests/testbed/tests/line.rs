@@ -94,6 +94,21 @@ fn swallowed_first_packets_stop_new_connections_alone() {
 }
 
 #[test]
+fn large_packets_vanish_in_both_directions_until_the_interface_makes_smaller_ones() {
+    let (line, server) = line_with_echo();
+    let large = "x".repeat(20_000);
+    line.swallow_larger_than(1400).unwrap();
+    let mut open = dial(&line, server, PATIENCE).unwrap();
+    echoes(&mut open, "halo", PATIENCE).unwrap();
+    did_not_come(echoes(&mut open, &large, IN_VAIN));
+    line.set_mtu(1280).unwrap();
+    echoes(&mut dial(&line, server, PATIENCE).unwrap(), &large, PATIENCE).unwrap();
+    line.set_mtu(1500).unwrap();
+    line.heal().unwrap();
+    echoes(&mut dial(&line, server, PATIENCE).unwrap(), &large, PATIENCE).unwrap();
+}
+
+#[test]
 fn resets_end_open_connections_and_refuse_new_ones() {
     let (line, server) = line_with_echo();
     let mut open = dial(&line, server, PATIENCE).unwrap();

@@ -1,7 +1,7 @@
 //! The line: home, cable, internet.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,13 @@ pub const HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 /// The router: the home's way out, and where a provider's router answers DNS. It is on the internet's
 /// side of the cable.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+
+/// The same two on a line of IPv6 alone.
+pub const HOME6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1);
+
+/// Bits of its network.
+const PREFIX6: u8 = 64;
 
 /// Bits of the home's network.
 const PREFIX: u8 = 24;
@@ -179,6 +186,20 @@ impl Line {
         Ok(())
     }
 
+    /// The home gets IPv6 alone, as from a provider that translates addresses: [`HOME6`], and a way out by
+    /// [`ROUTER6`]. For [`Line::host`]s of both families the line is there already.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn ipv6_only(&self) -> Result<()> {
+        let at_home = format!("{HOME6}/{PREFIX6}");
+        let at_the_router = format!("{ROUTER6}/{PREFIX6}");
+        self.internet.run("ip", &["addr", "add", &at_the_router, "dev", AT_THE_ROUTER, "nodad"])?;
+        self.home.run("ip", &["addr", "flush", "dev", AT_HOME, "scope", "global"])?;
+        self.home.run("ip", &["addr", "add", &at_home, "dev", AT_HOME, "nodad"])?;
+        self.home.run("ip", &["-6", "route", "add", "default", "via", &ROUTER6.to_string()])
+    }
+
     fn give_address(&self, address: Ipv4Addr) -> Result<()> {
         self.home.run("ip", &["addr", "add", &format!("{address}/{PREFIX}"), "dev", AT_HOME])?;
         self.home.run("ip", &["route", "replace", "default", "via", &ROUTER.to_string()])
@@ -199,6 +220,29 @@ impl Line {
     /// When `nft` fails.
     pub fn swallow_syn(&self, on: bool) -> Result<()> {
         self.change_weather(|weather| weather.swallow_syn = on)
+    }
+
+    /// Swallows packets of more than so many bytes, headers included, and tells nobody: a modem that wraps
+    /// packets, and a firewall without ICMP. What open connections send in larger ones is lost too.
+    ///
+    /// # Errors
+    /// When `ip` or `nft` fails.
+    pub fn swallow_larger_than(&self, bytes: u16) -> Result<()> {
+        // Else the kernel hands over many segments as one packet, as no cable carries it.
+        for (network, interface) in [(&self.home, AT_HOME), (&self.internet, AT_THE_ROUTER)] {
+            network
+                .run("ip", &["link", "set", interface, "gso_max_size", "1500", "gso_max_segs", "1"])
+                .context("limiting packets to what a cable carries")?;
+        }
+        self.change_weather(|weather| weather.largest_packet = Some(bytes))
+    }
+
+    /// The home's interface gets this MTU, as whoever owns the box can set it.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn set_mtu(&self, bytes: u16) -> Result<()> {
+        self.home.run("ip", &["link", "set", AT_HOME, "mtu", &bytes.to_string()])
     }
 
     /// Lets everything vanish, though the cable is in.

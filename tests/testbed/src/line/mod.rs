@@ -13,5 +13,5 @@ mod home_line;
 mod network;
 mod weather;
 
-pub use home_line::{HOME, Line, Publication, ROUTER};
+pub use home_line::{HOME, HOME6, Line, Publication, ROUTER, ROUTER6};
 pub use network::Network;

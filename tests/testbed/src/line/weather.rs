@@ -9,6 +9,8 @@ use std::net::IpAddr;
 pub struct Weather {
     /// Packets lost of a hundred, in both directions.
     pub loss: u8,
+    /// Packets of more bytes than this vanish in both directions, and nobody is told.
+    pub largest_packet: Option<u16>,
     /// The first packet of connections vanishes.
     pub swallow_syn: bool,
     /// Everything vanishes, in both directions.
@@ -36,6 +38,9 @@ impl Weather {
         }
         if lose > 0 {
             both += &format!("numgen random mod 100 < {lose} drop\n");
+        }
+        if let Some(bytes) = self.largest_packet {
+            both += &format!("meta length > {bytes} drop\n");
         }
         if self.swallow_syn {
             from_home += "tcp flags & (syn | ack) == syn drop\n";
@@ -77,6 +82,13 @@ mod tests {
         for rules in Weather::default().rules("eth0", "cable") {
             assert!(!rules.contains("drop") && !rules.contains("reject"), "{rules}");
         }
+    }
+
+    #[test]
+    fn large_packets_vanish_in_both_directions() {
+        let weather = Weather { largest_packet: Some(1400), ..Weather::default() };
+        let scripts = weather.rules("eth0", "cable");
+        assert!(scripts.iter().all(|rules| rules.contains("meta length > 1400 drop")), "{scripts:?}");
     }
 
     #[test]
