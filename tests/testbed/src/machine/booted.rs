@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use super::{Begin, Disk, Hardware, Init, Machine, Parts, QEMU_PROGRAM, Ways, run_here};
 
+/// What a kernel's last words begin with.
+const KERNEL_DIED: &str = "Kernel panic";
+
 /// Ends when systemd has started everything.
 const STARTED: &str =
     "until systemctl is-system-running --quiet; do sleep 1; done; systemctl is-active --quiet ssh";
@@ -82,11 +85,23 @@ impl Booted {
 
     /// A box that goes on from there with a disk of its own, which must be a [`disk`](Self::disk_of_a_box).
     ///
+    /// The emulated kernel has been seen to die while it was woken (a null pointer in its interrupt handler),
+    /// before anything of ours had begun: then it goes on once more.
+    ///
     /// # Errors
     /// When qemu does not start, or the box does not answer.
     pub fn start(&self, parts: &Parts, disk: &Disk, ports: &[u16]) -> Result<Machine> {
-        let (first, disk, state) = (parts.first(), disk.path(), self.state());
-        let machine = Machine::start(&hardware(parts, &first, &disk, ports, Begin::Kept(&state)))?;
+        let (first, state) = (parts.first(), self.state());
+        let goes_on = || Machine::start(&hardware(parts, &first, &disk.path(), ports, Begin::Kept(&state)));
+        let machine = goes_on()?;
+        let Err(error) = machine.wake() else { return Ok(machine) };
+        if !machine.console().contains(KERNEL_DIED) {
+            return Err(error);
+        }
+        eprintln!("the kernel of an emulated box died of being woken; once more from the kept state");
+        drop(machine);
+        disk.become_like(&self.disk())?;
+        let machine = goes_on()?;
         machine.wake()?;
         Ok(machine)
     }

@@ -71,6 +71,11 @@ impl Disk {
         Ok(disk)
     }
 
+    /// Only for a disk that no machine has.
+    pub(super) fn become_like(&self, from: &Path) -> Result<()> {
+        copy(from, &self.path())
+    }
+
     pub(super) fn copy_to(&self, file: &Path) -> Result<()> {
         copy(&self.path(), file)
     }
