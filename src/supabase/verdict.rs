@@ -424,7 +424,7 @@ mod tests {
         }
     }
 
-    /// Cloudflare's page in front of Supabase, shortened.
+    /// As Cloudflare's page begins, shortened; not seen in front of Supabase.
     const FIREWALL: &str = "<!DOCTYPE html>\n<!--[if lt IE 7]> <html class=\"no-js ie6 oldie\" lang=\"en-US\"> \
         <![endif]-->\n<head><title>Attention Required! | Cloudflare</title></head><body><h1>Sorry, you have been \
         blocked</h1><h2>You are unable to access supabase.co</h2></body></html>";
@@ -433,10 +433,11 @@ mod tests {
     const PORTAL: &str = "<html><head><meta http-equiv=\"refresh\" content=\"0; url=http://10.5.50.1/login\"></head>\
         <body></body></html>";
 
-    /// Everything that Supabase, its gateway, its firewall and what stands in between were seen to answer, as they
-    /// sent it, with what it means for two rows.
+    /// What Supabase, its gateway, its firewall and what stands in between answer, with what it means for two rows.
+    /// PostgREST's bodies are as it sent them to the tests; those of 402, of the gateway and of the pages follow
+    /// public reports.
     #[test]
-    fn each_answer_that_was_seen_has_its_meaning() {
+    fn each_answer_has_its_meaning() {
         let operator = Verdict::Operator;
         let not_known = |reason: &str| Verdict::NotKnown { reason: Reason::new(reason) };
         let retry = |reason: &str| Verdict::Retry { reason: Reason::new(reason), after: None };

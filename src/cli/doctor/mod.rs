@@ -57,7 +57,8 @@ const BOT_TIMEOUT: Duration = Duration::from_secs(12);
 /// Widest line, in characters: 80 columns, and none of them touched last.
 const COLUMNS: usize = 78;
 
-/// Looks at everything; what may be the cause of something else comes first. `key_given`: the Supabase key in `config` is the real one.
+/// Looks at everything; what may be the cause of something else comes first. `key_given`: the Supabase key in
+/// `config` is the real one.
 pub fn examine(config: &Config, key_given: bool) -> Vec<Finding> {
     let executor = executor::new();
     smol::block_on(executor.run(checks(executor, config, key_given)))
