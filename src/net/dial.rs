@@ -477,7 +477,9 @@ mod tests {
     use crate::net::resolver::{Options, last_good};
     use crate::net::rung::Condition;
     use crate::net::test_authority::Authority;
+    use futures_lite::AsyncReadExt as _;
     use futures_rustls::TlsAcceptor;
+    use futures_rustls::rustls::HandshakeKind;
     use smol::net::TcpListener;
     use std::collections::HashMap;
 
@@ -624,6 +626,24 @@ mod tests {
             }
         };
         executor.spawn(serve).detach();
+    }
+
+    #[test]
+    fn every_connection_shakes_hands_whole_so_that_certificates_prove_that_large_packets_arrive() {
+        run(async |executor| {
+            let authority = Authority::new();
+            let tls = authority.client();
+            let listener = TcpListener::bind("127.0.0.5:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            greet(executor, listener, authority.server(NAME));
+            let (resolver, _folder) = knowing(executor, &["127.0.0.5"]);
+            for _ in 0..2 {
+                let mut stream = connect_tls(&resolver, &tls, NAME, port).await.unwrap();
+                // The server hangs up; its session tickets have come by then.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+                assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+            }
+        });
     }
 
     #[test]

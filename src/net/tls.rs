@@ -19,9 +19,6 @@ use smol::net::TcpStream;
 use super::deadline::within;
 use crate::trusted_clock;
 
-/// Sessions kept for quick reconnects. The bot talks to WhatsApp and to Supabase.
-const KEPT_SESSIONS: usize = 4;
-
 /// Time for a handshake. Three round trips over a slow mobile line take a tenth of it.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -62,7 +59,9 @@ pub fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsEr
             .map_err(TlsError::Setup)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-    config.resumption = Resumption::in_memory_sessions(KEPT_SESSIONS);
+    // Only a whole handshake has the server send its certificates, and so shows whether packets of their size
+    // arrive: a resumed one passes where they vanish, and the connection falls silent at the first large message.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_rustls::rustls::ClientConfig;
-use futures_rustls::rustls::client::Resumption;
 use smol::future::{or, pending};
 
 use super::finding::{Dns, Finding, Leads, NoReach, Said};
@@ -77,10 +76,6 @@ pub(super) async fn examine(
     tls: Arc<ClientConfig>,
     host: Host,
 ) -> Vec<Finding> {
-    // Only a whole handshake shows the certificates, and whether packets of their size arrive.
-    let mut tls = ClientConfig::clone(&tls);
-    tls.resumption = Resumption::disabled();
-    let tls = Arc::new(tls);
     let name = host.name.clone();
     let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
     let mut findings = Vec::new();

@@ -27,7 +27,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_rustls::rustls::ClientConfig;
-use futures_rustls::rustls::client::Resumption;
 use hickory_resolver::proto::rr::Name;
 use smol::lock::OnceCell;
 
@@ -157,10 +156,7 @@ impl Resolver {
         tls: &Arc<ClientConfig>,
         last_good: impl LastGood + 'static,
     ) -> Self {
-        let mut tls = ClientConfig::clone(tls);
-        // Look-ups are rare; kept sessions are for WhatsApp and Supabase.
-        tls.resumption = Resumption::disabled();
-        Self::build(executor, options, None, Some(Arc::new(tls)), Box::new(last_good))
+        Self::build(executor, options, None, Some(tls.clone()), Box::new(last_good))
     }
 
     /// Asks these servers over UDP and TCP, and nobody else; names may lead to this machine. For
