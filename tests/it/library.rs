@@ -311,9 +311,11 @@ fn a_long_backlog_comes_in_the_batches_that_the_client_asks_for() {
         ani.send_text(budi.phone.number(), text).unwrap();
     }
     let client = budi.client.clone();
-    let ask = smol::spawn(async move {
+    let (asks, ask) = async_channel::bounded(1);
+    std::thread::spawn(move || {
         // A connection that ends, also one that was refused, takes those along who wait.
-        while client.wait_for_sent_node(NodeFilter::tag("ib")).await.is_err() {}
+        while block_on(client.wait_for_sent_node(NodeFilter::tag("ib"))).is_err() {}
+        asks.try_send(())
     });
     budi.comes_back(&server);
     let told = budi.wait("a preview", |event| match event {
@@ -321,7 +323,7 @@ fn a_long_backlog_comes_in_the_batches_that_the_client_asks_for() {
         _ => None,
     });
     assert_eq!(usize::try_from(told), Ok(WAITING));
-    block_on(within(PATIENCE, ask)).expect("it asks");
+    block_on(within(PATIENCE, ask.recv())).expect("it asks").unwrap();
     let mut got = Vec::new();
     budi.wait("backlog", |event| {
         got.extend(event.messages().filter_map(|message| message.message.conversation.clone()));
