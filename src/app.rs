@@ -1,5 +1,6 @@
 //! Builds the rooms, connects them, runs them on one executor and takes them down in order.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::net::resolver::{self, Resolver};
 use crate::net::tls::TlsError;
 use crate::net::{Link, http, tls};
 use crate::pairing::Pairing;
+use crate::persistence::{self, Persistence};
 use crate::personal::PhoneNumber;
 use crate::reception::Reception;
 use crate::service_manager::{self, SupervisorGone};
@@ -86,6 +88,8 @@ pub enum AppError {
     LastCommit(LedgerError),
     #[error("{0}")]
     Supervisor(#[from] SupervisorGone),
+    #[error("{} is in memory: the WhatsApp session and every registration would be gone when the power is; switch the overlay (overlayroot) off or move `data.folder` to a disk, or set `data.volatile = true`", .0.display())]
+    Volatile(PathBuf),
 }
 
 /// Runs the bot on this thread until it has done what it was started for or is asked to stop.
@@ -105,6 +109,22 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     };
     if serving {
         service_manager::end_with_supervisor(&|name| std::env::var_os(name))?;
+    }
+
+    let persistence = persistence::of(&settings.data.folder);
+    match persistence {
+        Persistence::Lasting => {}
+        Persistence::Volatile if !settings.data.volatile => {
+            return Err(AppError::Volatile(settings.data.folder.clone()));
+        }
+        Persistence::Volatile => {
+            log::warn!("app: the data folder is in memory; everything is gone when the power is");
+        }
+        Persistence::Unknown => {
+            log::warn!(
+                "app: the data folder is on an overlay; whether anything survives the power is not known"
+            );
+        }
     }
 
     share_the_clock();
@@ -209,7 +229,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
             },
             outbox_bell,
             agent: agent.clone(),
-            settings: watch::Settings::of(settings, start.map(|start| start.cause)),
+            settings: watch::Settings::of(settings, persistence, start.map(|start| start.cause)),
         });
         let told = watch.clone();
         executor.spawn(watch.run(executor)).detach();

@@ -96,6 +96,7 @@ pub mod ledger;
 pub mod logging;
 pub mod net;
 pub mod pairing;
+pub mod persistence;
 pub mod personal;
 pub mod reception;
 pub mod registration;

@@ -48,13 +48,18 @@ fn start(task: Task) -> Code {
             let _ = writeln!(stdout(), "{}", farewell.sentence());
             farewell.exit_code()
         }
+        Err(error @ AppError::Volatile(_)) => told(&error, Some(wording::VOLATILE), exit_code(&error)),
         Err(error) => failed(&error, exit_code(&error)),
     }
 }
 
 fn failed(error: &dyn std::fmt::Display, code: Code) -> Code {
+    told(error, wording::summary(code), code)
+}
+
+fn told(error: &dyn std::fmt::Display, summary: Option<&str>, code: Code) -> Code {
     let _ = writeln!(stderr(), "bot-kjp: {error}");
-    if let Some(summary) = wording::summary(code) {
+    if let Some(summary) = summary {
         let _ = writeln!(stderr(), "{summary}");
     }
     code
@@ -65,7 +70,9 @@ fn exit_code(error: &AppError) -> Code {
     match error {
         AppError::Ledger(error) => Code::of_ledger(error),
         AppError::Session(_) => Code::DamagedDatabase,
-        AppError::Endpoint(_) | AppError::Tls(_) | AppError::Supabase(_) => Code::Configuration,
+        AppError::Endpoint(_) | AppError::Tls(_) | AppError::Supabase(_) | AppError::Volatile(_) => {
+            Code::Configuration
+        }
         AppError::Supervisor(_) => Code::Temporary,
         AppError::Signals(_) | AppError::Connection(_) | AppError::LastCommit(_) => Code::InputOutput,
     }

@@ -387,6 +387,11 @@ pub fn doctor_finding(finding: &Finding) -> String {
             };
             format!("{} tidak dapat ditulisi: {why}.", folder.display())
         }
+        Finding::Volatile { .. } => watch::sentence(Cause::DiskVolatile, &Detail::None),
+        Finding::MaybeVolatile => {
+            "Folder data berada di overlay; tidak terlihat apakah isinya bertahan saat listrik padam."
+                .to_owned()
+        }
         Finding::DiskLow { free, total } => watch::sentence(Cause::DiskLow, &space(*free, *total)),
         Finding::DiskFull { free, total } => watch::sentence(Cause::DiskFull, &space(*free, *total)),
         Finding::Database { bytes: size } => format!("Basis data ada ({}).", bytes(*size)),
@@ -574,6 +579,10 @@ pub fn doctor_advice(finding: &Finding) -> Option<String> {
         Finding::FolderClosed(_) | Finding::FolderNotWritable { why: NotWritable::NotPermitted, .. } => {
             "Jalankan sebagai pengguna bot: sudo bot-kjp doctor"
         }
+        Finding::Volatile { .. } => watch::action(Cause::DiskVolatile, &Detail::None),
+        Finding::MaybeVolatile => {
+            "Lihat di armbian-config apakah overlay (overlayroot) menyala; bila ya, matikan."
+        }
         Finding::FolderNotWritable { why: NotWritable::NoSpace, .. }
         | Finding::DiskFull { .. }
         | Finding::DiskLow { .. } => watch::action(Cause::DiskFull, &Detail::None),
@@ -699,6 +708,10 @@ pub fn set_aside(folder: Option<&Path>) -> String {
         ),
     }
 }
+
+/// When the bot refuses to work in memory.
+pub const VOLATILE: &str = "Folder data hanya di memori: sesi WhatsApp dan semua pendaftaran hilang saat listrik padam. \
+                            Matikan overlay (overlayroot) di armbian-config, atau pindahkan data.folder ke kartu.";
 
 /// One sentence for the operator when the program ends with `code`; the details, in English, stand
 /// above it. Nothing to say about a stop that was asked for.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::file::Reader;
 use super::rule::{
     AbsolutePath, HookUrl, Ip, Level, List, ListenOn, Optional, Phone, PinnedHost, PrefixOfCards, Rule,
-    Server, Size, Span, Text, Url, WebVersion, Whole, Word,
+    Server, Size, Span, Text, Url, WebVersion, Whole, Word, YesOrNo,
 };
 use super::secret::SecretUrl;
 use crate::net::rung::Kind;
@@ -130,6 +130,9 @@ keys! {
         /// does not have stays for ever.
         #[penjelasan = "Lama (hari) pendaftaran disimpan di perangkat ini setelah masuk Supabase; yang belum masuk tidak pernah dihapus."]
         keep_days: u32 = Default("35"), Whole { least: 2, most: 3650, unit: "days" };
+        /// Whether the bot may work although its folder is in memory, and everything is lost with the power.
+        #[penjelasan = "Boleh (true) atau tidak (false) bot bekerja walau folder datanya hanya di memori: semua hilang saat listrik padam."]
+        volatile: bool = Default("false"), YesOrNo;
     }
     /// The disk that holds the data folder.
     disk: DiskLimits {

@@ -87,6 +87,25 @@ impl Rule for Whole {
     }
 }
 
+/// A switch.
+pub(super) struct YesOrNo;
+
+impl Rule for YesOrNo {
+    type Value = bool;
+
+    fn allowed(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(&self, written: &DeValue<'_>) -> Option<bool> {
+        written.as_bool()
+    }
+
+    fn toml(&self, value: &bool) -> Option<String> {
+        Some(value.to_string())
+    }
+}
+
 /// A length of time with its unit in the value: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"1d"`.
 /// Both bounds, in seconds or given as text, are included.
 pub(super) struct Span {

@@ -11,13 +11,14 @@
 use std::fmt;
 use std::fs::{OpenOptions, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::process::geteuid;
 use smol::lock::OnceCell;
 
@@ -27,18 +28,18 @@ use crate::clock;
 /// `PRAGMA application_id` of our files ("bkjp"), so that a foreign database is recognised.
 pub(crate) const APPLICATION_ID: i32 = 0x626b_6a70;
 
-/// Bytes of a page. A message changes some twenty rows on as many pages, most of them a few hundred bytes
-/// long, and each changed page is written as a whole, twice: 1 KiB wears flash a third as much as SQLite's
-/// usual 4 KiB (`scripts/bench`). Holds for new files.
-const PAGE_BYTES: u32 = 1024;
+/// Bytes of a page: a block of the file system, which is the least that flash cards and eMMC write. A cut
+/// while a block is being written may damage all of it, and what is moved from the journal into the file is
+/// only safe where a block holds nothing but the page that the journal still has.
+const PAGE_BYTES: u32 = 4096;
 
 /// SQLite's page cache in KiB. The working set (sessions of the chats that are active now and
 /// today's registrations) is far smaller; more would only count against the memory budget.
 const PAGE_CACHE_KIB: i64 = 512;
 
 /// Pages that the write-ahead log may hold before they are moved to the database file: a page that
-/// changed a hundred times until then is moved once. Its index of these costs 32 KiB of memory.
-const JOURNAL_PAGES: i64 = 4000;
+/// changed a hundred times until then is moved once. 4 MB, as long as a box has room for anything.
+const JOURNAL_PAGES: i64 = 1000;
 
 /// The write-ahead log is cut back to this many bytes after it was emptied: to what it usually has, as
 /// writing to blocks that a file already owns changes nothing in the file system.
@@ -265,7 +266,9 @@ impl Database {
             return Err(OpenError::FolderMissing(folder.to_path_buf()));
         }
         make_private(file)?;
-        let mut connection = Connection::open(file).map_err(|e| open_error(file, e))?;
+        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI;
+        let mut connection =
+            Connection::open_with_flags(uri(file), flags).map_err(|e| open_error(file, e))?;
         let prepared = prepare(&mut connection, file);
         if matches!(prepared, Err(OpenError::Damaged { .. })) {
             leave_alone(&connection);
@@ -621,7 +624,46 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
     check(connection, file)?;
+    repage(connection);
     migrate(connection, file, MIGRATIONS)
+}
+
+/// The name under which SQLite opens a file of which a power cut may damage the block that is being written,
+/// and not just the bytes (`psow=0`, <https://sqlite.org/psow.html>): each commit then ends on a block's
+/// border, so that the next one cannot take it along.
+fn uri(file: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for &byte in file.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(byte.into()),
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri + "?psow=0"
+}
+
+/// Gives a file of an earlier version pages of [`PAGE_BYTES`], once. Where that is not possible now, as when
+/// the disk has no room for a second copy, the bot works as it did, and the next start tries again.
+fn repage(connection: &Connection) {
+    let page_bytes = || connection.pragma_query_value(None, "page_size", |row| row.get::<_, u32>(0));
+    if page_bytes().is_ok_and(|bytes| bytes == PAGE_BYTES) {
+        return;
+    }
+    let mode = |mode| connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()));
+    // Not in memory, where the second copy would take more than all else.
+    let store = |store| connection.pragma_update(None, "temp_store", store);
+    let rewritten = mode("DELETE")
+        .and_then(|()| store("FILE"))
+        .and_then(|()| connection.pragma_update(None, "page_size", PAGE_BYTES))
+        .and_then(|()| connection.execute_batch("VACUUM"));
+    let restored = store("MEMORY").and_then(|()| mode("WAL"));
+    match rewritten.and(restored).and_then(|()| page_bytes()) {
+        Ok(bytes) if bytes == PAGE_BYTES => log::info!("ledger: the file has pages of {bytes} bytes now"),
+        Ok(bytes) => log::warn!("ledger: the file still has pages of {bytes} bytes, not {PAGE_BYTES}"),
+        Err(error) => log::warn!(
+            "ledger: the file cannot have pages of {PAGE_BYTES} bytes yet; a power cut may damage it: {error}"
+        ),
+    }
 }
 
 /// Reads through the file for as long as [`CHECK_TIME`]; the rest is believed. A database that has grown
@@ -694,3 +736,5 @@ fn open_error(file: &Path, error: rusqlite::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn;

@@ -117,6 +117,8 @@ pub struct Waiting {
 pub struct Storage {
     /// `None` if the kernel does not tell.
     pub disk: Option<Disk>,
+    /// Whether it is in memory, and everything goes with the power.
+    pub volatile: bool,
     /// Whether somebody should look, because there is little room left.
     pub low: bool,
     /// Whether there is so little that registrations are refused.
@@ -265,6 +267,7 @@ pub(super) mod tests {
             refusals: Refusals::default(),
             storage: Storage {
                 disk: Some(Disk { free: 4 << 30, total: 8 << 30, read_only: false }),
+                volatile: false,
                 low: false,
                 closed: false,
                 failed: None,

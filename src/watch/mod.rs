@@ -41,6 +41,7 @@ use crate::ledger::{
     self, CommitFailure, Database, LedgerError, inbound, outbox, process_start, reachout, sync_queue,
 };
 use crate::net::rung;
+use crate::persistence::Persistence;
 use crate::personal::PhoneNumber;
 use crate::supabase::sync::SyncStatus;
 use crate::trusted_clock;
@@ -111,12 +112,19 @@ pub struct Settings {
     pub healthchecks_interval: Duration,
     /// Why this process was started, if that was written down.
     pub start: Option<process_start::Cause>,
+    /// What becomes of the data folder when the power goes.
+    pub persistence: Persistence,
 }
 
 impl Settings {
-    pub fn of(settings: &config::Settings, start: Option<process_start::Cause>) -> Self {
+    pub fn of(
+        settings: &config::Settings,
+        persistence: Persistence,
+        start: Option<process_start::Cause>,
+    ) -> Self {
         Self {
             start,
+            persistence,
             bounds: Bounds {
                 told_after: settings.connection.told_after,
                 longest_silence: settings.connection.longest_silence,
@@ -340,6 +348,7 @@ impl Watch {
             refusals,
             storage: Storage {
                 disk,
+                volatile: settings.persistence == Persistence::Volatile,
                 low: disk.is_some_and(|disk| disk_space.limits().is_low(disk)),
                 closed: slow.as_ref().is_some_and(|slow| !slow.room),
                 failed: database.last_failure().map(|(at, failure)| failed(at, &failure)),

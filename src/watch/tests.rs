@@ -38,6 +38,7 @@ impl Bench {
             outbox_bell: Bell::default(),
             agent: Agent::new_with_defaults(),
             settings: Settings {
+                persistence: crate::persistence::Persistence::Lasting,
                 bounds: Bounds { told_after: 5, longest_silence: Duration::from_secs(86_400) },
                 listen,
                 operators: operators.iter().map(|number| PhoneNumber::new(*number)).collect(),

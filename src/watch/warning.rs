@@ -103,6 +103,8 @@ causes! {
         below [DiskReadOnly, DiskFull];
     /// The database cannot be read.
     LedgerDamaged = "ledger.damaged", Unhealthy, after Duration::ZERO, calm CALM, alerts true, below [];
+    /// The data folder is in memory, and the operator allowed that.
+    DiskVolatile = "data.volatile", Warning, after Duration::ZERO, calm CALM, alerts false, below [];
     /// Space runs out. To be cleared it must be gone for long: logs are rotated and grow again.
     DiskLow = "disk.low", Warning, after Duration::from_secs(5 * 60), calm HOUR, alerts true,
         below [DiskFull, DiskReadOnly];
@@ -311,6 +313,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
 fn disk(facts: &Facts, found: &mut Vec<Condition>) {
     let failed = facts.recent_failure();
     let failed_by = |kind| failed.filter(|failed| failed.kind == kind);
+    if facts.storage.volatile {
+        found.push(Condition::new(Cause::DiskVolatile));
+    }
     if let Some(disk) = facts.storage.disk {
         let space = Detail::Bytes { free: disk.free, total: disk.total };
         if facts.storage.low {

@@ -22,6 +22,7 @@ pub const fn subject(cause: Cause) -> &'static str {
         Cause::DiskFull => "Penyimpanan penuh",
         Cause::DiskFailing => "Penyimpanan gagal menulis",
         Cause::LedgerDamaged => "Basis data tidak terbaca",
+        Cause::DiskVolatile => "Data hanya di memori",
         Cause::DiskLow => "Penyimpanan hampir penuh",
         Cause::LineDown => "Internet putus",
         Cause::DnsDead => "DNS tidak berfungsi",
@@ -65,6 +66,9 @@ pub fn sentence(cause: Cause, detail: &Detail) -> String {
             bytes(*free),
             bytes(*total)
         ),
+        (Cause::DiskVolatile, _) => {
+            "sesi WhatsApp dan semua pendaftaran hilang saat listrik padam.".to_owned()
+        }
         (Cause::MemoryHigh, Detail::Bytes { total, .. }) => format!("{}.", bytes(*total)),
         (Cause::DiskReadOnly | Cause::DiskFull | Cause::DiskFailing, _) => {
             "pendaftaran baru tidak dapat disimpan. Pesan warga tetap aman di WhatsApp.".to_owned()
@@ -202,6 +206,9 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
     match (cause, detail) {
         (Cause::DiskReadOnly | Cause::DiskFailing, _) => {
             "Nyalakan ulang perangkat. Bila terulang, kartu memori rusak: salin folder data, lalu ganti kartu."
+        }
+        (Cause::DiskVolatile, _) => {
+            "Matikan overlay (overlayroot) di armbian-config, atau pindahkan data.folder ke kartu, lalu nyalakan ulang."
         }
         (Cause::DiskFull | Cause::DiskLow, _) => {
             "Hapus berkas yang tidak perlu (bukan bot-kjp.db). Lihat pemakaian: df -h"

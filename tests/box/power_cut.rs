@@ -7,7 +7,7 @@ use bot_kjp::clock;
 use bot_kjp::ledger::outbox::MOST_PER_CHAT;
 use bot_kjp::whatsapp::outbox::reply_id;
 use testbed::customers::Customer;
-use testbed::machine::Machine;
+use testbed::machine::{LosingDisk, Machine};
 use testbed::{Handset, bot::DatabaseCopy};
 
 use super::scene::{Scene, until};
@@ -43,6 +43,15 @@ const STARTING: Duration = Duration::from_secs(4);
 
 /// One life in so many is counted from switching on: the cut falls into boot, start and backlog.
 const STARTING_ONE_IN: usize = 4;
+
+/// Of so many cuts one goes by the clock; the others come while the disk writes …
+const BY_THE_CLOCK_ONE_IN: usize = 4;
+
+/// … at a write that is one of so many next ones: a commit is one or two.
+const WRITES: usize = 60;
+
+/// Share of the cuts that must tear a block, in percent.
+const TORN_PERCENT: usize = 50;
 
 /// Share of the cuts that must leave a message without its answer, in percent.
 const HITS_PERCENT: usize = 60;
@@ -121,6 +130,8 @@ struct Tally {
     acknowledged_and_waiting: usize,
     /// Messages that cuts took between decryption and disk: the phones that sent them were asked.
     fetched: usize,
+    /// Blocks that were torn, because the power went while the disk wrote them.
+    torn: usize,
 }
 
 struct Stage {
@@ -134,7 +145,8 @@ struct Stage {
 
 impl Stage {
     fn new(random: Random) -> Self {
-        let scene = Scene::with_busybox();
+        let mut scene = Scene::with_busybox();
+        scene.lose_disk_while_it_writes();
         let writers = (0..CUSTOMERS)
             .map(|n| {
                 let (customer, phone) = scene.customer(n);
@@ -144,9 +156,13 @@ impl Stage {
         Self { scene, writers, random, tally: Tally::default(), drawn: Vec::new() }
     }
 
-    /// Lets the customers write until `end`.
+    fn disk(&self) -> &LosingDisk {
+        self.scene.losing.as_ref().expect("a disk that loses power")
+    }
+
+    /// Lets the customers write until `end`, or until the disk has died.
     fn write_until(&mut self, end: Instant) {
-        while clock::now() < end {
+        while clock::now() < end && !self.disk().has_died() {
             for writer in &mut self.writers {
                 if clock::now() < writer.next {
                     continue;
@@ -177,7 +193,14 @@ impl Stage {
             self.wait_booted(&machine);
             self.write_until_online();
         }
-        self.write_until(clock::now() + life);
+        if self.random.below(BY_THE_CLOCK_ONE_IN) == 0 {
+            self.write_until(clock::now() + life);
+        } else {
+            let (writes, numbers) = (self.random.below(WRITES), self.random.next());
+            self.disk().die_after(writes, numbers);
+            // A box with nothing to write lives on as long as any other does.
+            self.write_until(clock::now() + STARTING);
+        }
         self.cut(machine);
         self.check_what_was_acknowledged();
     }
@@ -200,6 +223,8 @@ impl Stage {
         let online = self.scene.is_online();
         let hit = self.writers.iter().any(|writer| !writer.is_answered());
         machine.power_cut().expect("the box was on");
+        self.disk().wait_off().expect("the disk is off");
+        self.tally.torn = self.disk().torn();
         self.tally.cuts += 1;
         self.tally.hits += usize::from(hit);
         self.tally.before_login += usize::from(!online);
@@ -298,6 +323,8 @@ fn lose_power(cuts: usize, random: Random) {
     }
     let wanted = cuts * HITS_PERCENT / 100;
     assert!(stage.tally.hits >= wanted, "too few cuts fell on work: {:?}", stage.tally);
+    let wanted = cuts * TORN_PERCENT / 100;
+    assert!(stage.tally.torn >= wanted, "too few cuts fell on a write: {:?}", stage.tally);
     stage.check();
 }
 

@@ -8,7 +8,7 @@ use bot_kjp::clock;
 use tempfile::TempDir;
 use testbed::bot::{DatabaseCopy, copy_database, that_knows_the_test_bed};
 use testbed::customers::Customer;
-use testbed::machine::{Begin, Disk, Files, HOST, Hardware, Init, Machine, Parts};
+use testbed::machine::{Begin, Disk, Files, HOST, Hardware, Init, LosingDisk, Machine, Parts};
 use testbed::{Handset, Options, Supabase, WhatsApp};
 
 use super::qr_camera;
@@ -73,6 +73,8 @@ pub struct Scene {
     pub operator: Handset,
     pub parts: Parts,
     pub disk: Disk,
+    /// Where the power goes while the disk writes, what serves it.
+    pub losing: Option<LosingDisk>,
     folder: TempDir,
 }
 
@@ -92,7 +94,12 @@ impl Scene {
         supabase.apply(bot_kjp::supabase::SCHEMA).expect("the schema applies");
         let operator = server.phone("Operator").expect("a phone");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { server, supabase, operator, parts, disk, folder }
+        Self { server, supabase, operator, parts, disk, losing: None, folder }
+    }
+
+    /// From the next time that the box is switched on, power may go while its disk writes.
+    pub fn lose_disk_while_it_writes(&mut self) {
+        self.losing = Some(LosingDisk::serve(&self.disk).expect("the disk is served"));
     }
 
     /// The bot's configuration as an operator would write it, for this scene.
@@ -170,7 +177,8 @@ impl Scene {
     }
 
     fn begin(&self, begin: Begin<'_>, clock: Option<&str>) -> Machine {
-        let (parts, first, disk) = (&self.parts, &self.first(), &self.disk.path());
+        let disk = &self.losing.as_ref().map_or_else(|| self.disk.path(), LosingDisk::socket);
+        let (parts, first) = (&self.parts, &self.first());
         let init = Init::Busybox;
         let hardware =
             Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock, begin };

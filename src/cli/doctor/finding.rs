@@ -56,6 +56,12 @@ pub enum Finding {
         folder: PathBuf,
         why: NotWritable,
     },
+    /// The folder is in memory; `allowed`: the bot works there all the same.
+    Volatile {
+        allowed: bool,
+    },
+    /// The folder is on an overlay of which the layers cannot be seen.
+    MaybeVolatile,
     DiskLow {
         free: u64,
         total: u64,
@@ -288,6 +294,7 @@ impl Finding {
             | Self::BotHolds { page_off: false, .. }
             | Self::BotDoesNotRun
             | Self::PageNotOurs(_)
+            | Self::MaybeVolatile
             | Self::DiskLow { .. }
             | Self::NoDatabase
             | Self::ClockNotCompared
@@ -299,6 +306,7 @@ impl Finding {
             | Self::SupabaseKeyNotGiven
             | Self::NobodyIsTold
             | Self::TooSlow(Check::Bot | Check::VersionPage) => Mark::Note,
+            Self::Volatile { allowed } => if *allowed { Mark::Note } else { Mark::Bad },
             Self::BotWarning { unhealthy, .. } => if *unhealthy { Mark::Bad } else { Mark::Note },
             Self::NotReached { others, .. } => if *others { Mark::Note } else { Mark::Bad },
             Self::Dns(dns) => dns.mark(),
@@ -344,6 +352,8 @@ impl Finding {
             | Self::FolderClosed(_)
             | Self::FolderWritable { .. }
             | Self::FolderNotWritable { .. }
+            | Self::Volatile { .. }
+            | Self::MaybeVolatile
             | Self::DiskLow { .. }
             | Self::DiskFull { .. }
             | Self::Database { .. }

@@ -12,6 +12,7 @@ use super::finding::{Finding, NotWritable};
 use crate::app::LEDGER_FILE;
 use crate::disk_space::{Limits, disk};
 use crate::ledger::APPLICATION_ID;
+use crate::persistence::{self, Persistence};
 
 /// The database and what SQLite lays beside it.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
@@ -30,7 +31,8 @@ pub(super) struct Holder {
 }
 
 /// All about the folder and the files in it.
-pub(super) fn examine(folder: &Path, limits: Limits) -> Vec<Finding> {
+/// `may_be_volatile`: the settings let the bot work in memory.
+pub(super) fn examine(folder: &Path, may_be_volatile: bool, limits: Limits) -> Vec<Finding> {
     let path = || folder.to_path_buf();
     let about = match fs::metadata(folder) {
         Ok(about) if about.is_dir() => about,
@@ -49,6 +51,11 @@ pub(super) fn examine(folder: &Path, limits: Limits) -> Vec<Finding> {
         Ok(()) => Finding::FolderWritable { folder: path(), free: disk.map_or(0, |disk| disk.free) },
         Err(error) => Finding::FolderNotWritable { folder: path(), why: why_not(&error) },
     }];
+    match persistence::of(folder) {
+        Persistence::Lasting => {}
+        Persistence::Volatile => findings.push(Finding::Volatile { allowed: may_be_volatile }),
+        Persistence::Unknown => findings.push(Finding::MaybeVolatile),
+    }
     if let Some(disk) = disk {
         let (free, total) = (disk.free, disk.total);
         if !limits.has_room(true, disk) {
@@ -148,13 +155,14 @@ mod tests {
     const LIMITS: Limits = Limits { warn_below: 0, stop_below: 0 };
 
     fn bad(folder: &Path) -> Vec<Finding> {
-        examine(folder, LIMITS).into_iter().filter(|finding| finding.mark() == Mark::Bad).collect()
+        examine(folder, true, LIMITS).into_iter().filter(|finding| finding.mark() == Mark::Bad).collect()
     }
 
     #[test]
     fn a_folder_with_a_ledger_is_well_and_nothing_is_left_in_it() {
         let folder = tempfile::tempdir().unwrap();
-        let has = |finding: &dyn Fn(&Finding) -> bool| examine(folder.path(), LIMITS).iter().any(finding);
+        let has =
+            |finding: &dyn Fn(&Finding) -> bool| examine(folder.path(), true, LIMITS).iter().any(finding);
         assert!(has(&|finding| *finding == Finding::NoDatabase));
         drop(Database::open(&folder.path().join(LEDGER_FILE)).unwrap());
         assert_eq!(bad(folder.path()), []);
@@ -168,9 +176,9 @@ mod tests {
     fn a_folder_that_is_none_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("nowhere");
-        assert_eq!(examine(&nowhere, LIMITS), [Finding::FolderMissing(nowhere.clone())]);
+        assert_eq!(examine(&nowhere, true, LIMITS), [Finding::FolderMissing(nowhere.clone())]);
         fs::write(&nowhere, "a file").unwrap();
-        assert_eq!(examine(&nowhere, LIMITS), [Finding::FolderMissing(nowhere.clone())]);
+        assert_eq!(examine(&nowhere, true, LIMITS), [Finding::FolderMissing(nowhere.clone())]);
     }
 
     #[test]

@@ -87,7 +87,7 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
             Vec::new()
         }
     };
-    let folder = folder::examine(&settings.data.folder, (&settings.disk).into());
+    let folder = folder::examine(&settings.data.folder, settings.data.volatile, (&settings.disk).into());
     let answer = within(BOT_TIMEOUT, asked.recv()).await.and_then(Result::ok);
     let closed = folder.iter().any(|finding| matches!(finding, Finding::FolderClosed(_)));
     findings.extend(bot(answer, folder::holder(&settings.data.folder), closed));
@@ -442,6 +442,9 @@ mod tests {
             Finding::FolderMissing(folder()),
             Finding::FolderClosed(folder()),
             Finding::FolderWritable { folder: folder(), free: 4_000_000_000 },
+            Finding::Volatile { allowed: false },
+            Finding::Volatile { allowed: true },
+            Finding::MaybeVolatile,
             Finding::DiskLow { free: 90_000_000, total: 4_000_000_000 },
             Finding::DiskFull { free: 1_000, total: 4_000_000_000 },
             Finding::Database { bytes: 90_112 },

@@ -27,6 +27,7 @@ use thiserror::Error;
 use crate::cli::exit_code::ExitCode;
 use crate::config::environment_file::{self, EnvironmentFile};
 use crate::config::{Config, ConfigError, Overrides};
+use crate::persistence::{self, Persistence};
 use account::Ids;
 pub use files::Failure;
 use files::{Kept, Root, numbers};
@@ -59,6 +60,8 @@ pub enum InstallError {
     NoSpace { folder: PathBuf, needed: u64, free: u64 },
     #[error("{0}")]
     Configuration(#[from] ConfigError),
+    #[error("{} is in memory; what the bot stores there would be gone when the power is; nothing was changed", .0.display())]
+    Volatile(PathBuf),
     #[error("{0}")]
     Failure(#[from] Failure),
     #[error("the new process is not well: {why}")]
@@ -73,6 +76,7 @@ impl InstallError {
             Self::Busy => wording::BUSY.to_owned(),
             Self::NoSpace { needed, free, .. } => wording::no_space(*needed, *free),
             Self::Configuration(_) => wording::CONFIGURATION.to_owned(),
+            Self::Volatile(_) => wording::volatile(),
             Self::Failure(_) => wording::FAILED.to_owned(),
             Self::Unwell { why, last_lines, outcome } => wording::unhealthy(why, last_lines, outcome),
         }
@@ -84,6 +88,7 @@ impl InstallError {
             Self::Busy => ExitCode::Temporary,
             Self::NoSpace { .. } => ExitCode::CannotCreate,
             Self::Configuration(error) => ExitCode::of_config(error),
+            Self::Volatile(_) => ExitCode::Configuration,
             Self::Failure(failure) => ExitCode::of_io(&failure.cause),
             Self::Unwell { .. } => ExitCode::Unhealthy,
         }
@@ -106,7 +111,11 @@ pub fn install(folder: &Path, start: bool, out: &mut dyn Write) -> Result<(), In
         check_space(&root, &program)?;
     }
     // A version that does not understand the settings is not put in place.
-    let page = configuration(&root)?.settings.health.listen;
+    let settings = configuration(&root)?.settings;
+    let (page, data) = (settings.health.listen, settings.data);
+    if root.is_this_machine() && persistence::of(&data.folder) == Persistence::Volatile && !data.volatile {
+        return Err(InstallError::Volatile(data.folder));
+    }
 
     let mut undo = Vec::new();
     let mut report = None;

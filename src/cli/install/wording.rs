@@ -90,6 +90,10 @@ pub fn no_space(needed: u64, free: u64) -> String {
     )
 }
 
+pub fn volatile() -> String {
+    format!("{} Belum ada yang diubah.", crate::cli::wording::VOLATILE)
+}
+
 pub const CONFIGURATION: &str = "Pengaturan di perangkat ini tidak dapat dipakai versi ini; bot yang sekarang tidak disentuh. \
      Perbaiki baris yang disebut di atas, lalu ulangi.";
 

@@ -255,6 +255,13 @@ fn the_disk_has_one_trouble_at_a_time() {
     assert_eq!(seen(&facts), [Cause::DiskFailing]);
 }
 
+#[test]
+fn that_nothing_will_survive_is_shown_from_the_first_moment() {
+    let mut facts = well();
+    facts.storage.volatile = true;
+    assert_eq!(seen(&facts), [Cause::DiskVolatile]);
+}
+
 fn restarts(crashes: u32) -> Restarts {
     [(Start::Crash, crashes)].into_iter().collect()
 }

@@ -6,11 +6,13 @@
 mod booted;
 mod disk;
 mod files;
+mod losing_disk;
 mod monitor;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +28,7 @@ use crate::interrupt::{self, wait_until};
 pub use booted::Booted;
 pub use disk::Disk;
 pub use files::Files;
+pub use losing_disk::LosingDisk;
 use monitor::Monitor;
 
 /// This machine as the box sees it (qemu's user networking).
@@ -126,7 +129,7 @@ pub struct Hardware<'a> {
     pub init: Init,
     /// First file system, from [`Files::first_file_system`] or [`Parts::first`].
     pub first: &'a Path,
-    /// The file of its disk.
+    /// The file of its disk, or the socket of a [`LosingDisk`].
     pub disk: &'a Path,
     /// TCP ports of the box that shall be reachable from here.
     pub ports: &'a [u16],
@@ -164,7 +167,9 @@ impl Hardware<'_> {
         let kernel = self.parts.kernel().display().to_string();
         let first = self.first.display().to_string();
         // What the box did not flush is gone with qemu; what it did is in this machine's memory.
-        let drive = format!("file={},format=raw,if=none,id=disk,cache=writeback", self.disk.display());
+        let nbd =
+            if self.disk.metadata().is_ok_and(|at| at.file_type().is_socket()) { "nbd:unix:" } else { "" };
+        let drive = format!("file={nbd}{},format=raw,if=none,id=disk,cache=writeback", self.disk.display());
         // It waits for whoever asks: a box must not see its port closed when it goes on from a kept state.
         let shell = format!("socket,id=shell,path={},server=on,wait=on", ways.shell.display());
         let monitor = format!("unix:{},server=on,wait=off", ways.monitor.display());
