@@ -50,6 +50,7 @@ fn every_key_of_the_file_arrives() {
         [data]
         folder = "/mnt/kjp"
         keep_days = 90
+        volatile = true
         [disk]
         warn_below = "1GB"
         stop_below = "50MB"
@@ -100,6 +101,7 @@ fn every_key_of_the_file_arrives() {
         [
             "\"/mnt/kjp\"",
             "90",
+            "true",
             "\"1GB\"",
             "\"50MB\"",
             "\"ws://127.0.0.1:8080/ws/chat\"",
@@ -382,6 +384,7 @@ fn the_report_shows_every_value_with_its_origin_and_no_secret() {
         "configuration file: config.toml\n\
          data.folder = \"/var/lib/bot-kjp\"  # default\n\
          data.keep_days = 35  # default\n\
+         data.volatile = false  # default\n\
          disk.warn_below = \"200MB\"  # default\n\
          disk.stop_below = \"20MB\"  # default\n\
          whatsapp.url = \"wss://web.whatsapp.com/ws/chat\"  # default\n\
