@@ -1,6 +1,7 @@
 //! The real bot as a child process: its folder, its terminal, its ledger.
 
 use bot_kjp::clock;
+use bot_kjp::persistence::{self, Persistence};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -112,7 +113,11 @@ impl Home {
     }
 
     fn at(url: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let usual = std::env::temp_dir();
+        // Where that is in memory, no bot would work there.
+        let lasts = persistence::of(&usual) != Persistence::Volatile;
+        let parent = if lasts { usual } else { env!("CARGO_TARGET_TMPDIR").into() };
+        let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         // Many bots live beside each other here, and some lose their connection more often than any bot
         // would.
         let mut more = more.to_owned();

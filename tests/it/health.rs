@@ -169,7 +169,7 @@ impl Page {
     }
 
     /// Waits until `/health` answers so, with something in it; returns it.
-    fn wait_for(&self, status: u16, part: &str, bot: &Bot) -> serde_json::Value {
+    pub fn wait_for(&self, status: u16, part: &str, bot: &Bot) -> serde_json::Value {
         let health = || {
             let (found, body) = self.ask("/health").ok()?;
             (found == status && body.contains(part)).then_some(body)

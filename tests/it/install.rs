@@ -175,6 +175,15 @@ fn what_cannot_be_installed_changes_nothing() {
     unchanged(&said);
     machine.write(SETTINGS, "");
 
+    machine.done(&["mount", "-t", "tmpfs", "tmpfs", "/var/lib"]);
+    let (code, said) = machine.tried(&[CARRIED, "install"]);
+    assert!(
+        code == 78 && said.contains("hanya di memori") && said.contains("Belum ada yang diubah"),
+        "{said}"
+    );
+    machine.done(&["umount", "/var/lib"]);
+    unchanged(&said);
+
     machine.done(&[
         "sh",
         "-c",

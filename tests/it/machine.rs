@@ -42,7 +42,7 @@ pub struct Machine {
 }
 
 /// Makes the machine's folders. `$1`: a folder for busybox's programs, or nothing; `$2`: anything if
-/// the network is its own; `$3`: where its `/etc` is made.
+/// the network is its own; `$3`: where its `/etc` is made; `$4`: its `/var`, which lasts on every machine.
 const SETUP: &str = r#"
 set -e
 mount --make-rprivate /
@@ -51,7 +51,9 @@ mkdir "$3"
 mount -t tmpfs tmpfs "$3"
 cp -a /etc/. "$3"
 mount --bind "$3" /etc
-for folder in /usr/local /usr/share/doc /var /run /root; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
+mkdir "$4"
+mount --bind "$4" /var
+for folder in /usr/local /usr/share/doc /run /root; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
 mkdir -p /var/lib /var/log /var/tmp
 if [ -n "$1" ]; then
     mkdir "$1"
@@ -67,7 +69,7 @@ while :; do sleep 1; done
 impl Machine {
     /// Needs real root, as users, owners and namespaces do.
     pub fn start(programs: Programs, network: Network) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
         let busybox = match programs {
             Programs::Debian => String::new(),
             Programs::Busybox => folder.path().join("bin").display().to_string(),
@@ -78,8 +80,9 @@ impl Machine {
             unshare.arg("--net");
         }
         let own_network = if network == Network::Own { "yes" } else { "" };
-        let etc = folder.path().join("etc").display().to_string();
-        unshare.args(["--", "sh", "-c", SETUP, "machine", &busybox, own_network, &etc]);
+        let place = |name| folder.path().join(name).display().to_string();
+        let (etc, var) = (place("etc"), place("var"));
+        unshare.args(["--", "sh", "-c", SETUP, "machine", &busybox, own_network, &etc, &var]);
         unshare.env("PATH", PATH);
         let mut holder = unshare.spawn().expect("a machine of its own");
         let mut said = BufReader::new(holder.stdout.take().expect("stdout is piped"));

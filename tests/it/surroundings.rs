@@ -14,6 +14,7 @@ use testbed::{Options, WhatsApp};
 use super::bot::{Bot, Home, command, program};
 use super::disk::Disk;
 use super::guest::{Guest, check};
+use super::health::Page;
 use super::scene::{Scene, until};
 
 const LEDGER: &str = "bot-kjp.db";
@@ -68,6 +69,34 @@ fn a_folder_into_which_others_may_write_is_refused_with_the_command_that_mends_i
     let mend = format!("chmod 700 {}", home.path().display());
     ends_with(&home, &["run"], ExitCode::NotPermitted, &["others may write", &mend]);
     assert!(!home.path().join(LEDGER).exists());
+}
+
+#[test]
+fn a_data_folder_in_memory_is_refused_unless_told_and_the_page_goes_on_saying_so() {
+    let (server, page) = (server(), Page::new());
+    let home = Home::with(&server, &page.configuration());
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let (file, folder) =
+        (home.path().join("config.toml"), format!("{:?}", memory.path().display().to_string()));
+    let usual = format!("{:?}", home.path().display().to_string());
+    let config = fs::read_to_string(&file).expect("the configuration").replacen(&usual, &folder, 1);
+    fs::write(&file, &config).expect("the configuration is written");
+    for command in ["run", "pair"] {
+        let parts = ["is in memory", "data.volatile = true", "hanya di memori", "overlayroot"];
+        ends_with(&home, &[command], ExitCode::Configuration, &parts);
+    }
+    let (code, said) = run(&home, &["doctor"]);
+    assert_eq!(code, Some(ExitCode::Unhealthy as i32), "{said}");
+    assert!(said.contains("✖ Data hanya di memori"), "{said}");
+    assert_eq!(memory.path().read_dir().expect("the folder").count(), 0, "something was written");
+
+    fs::write(&file, config.replacen("[data]", "[data]\nvolatile = true", 1)).expect("it is written");
+    let operator = server.phone("Operator").expect("a phone");
+    home.pair(&operator);
+    let bot = home.start(&["run"]);
+    let health = page.wait_for(200, "whatsapp.online", &bot);
+    let warnings = health["warnings"].as_array().expect("warnings");
+    assert!(warnings.iter().any(|warning| warning["code"] == "data.volatile"), "{health}");
 }
 
 #[test]

@@ -26,8 +26,9 @@ const TODAY: Date = date(2026, 11, 24);
 
 /// Bytes; the longest text that the desk accepts.
 const LONGEST: usize = 16 * 1024;
-/// Of so many texts one is repeated to `LONGEST` and timed, as that costs as much as a thousand others.
-const ONE_IN: usize = 4096;
+/// Of so many texts one is repeated to `LONGEST` and timed, as that costs as much as a thousand others: six thousand
+/// of a hundred million.
+const ONE_IN: usize = 16_384;
 /// A text four times as long may take so many times as long: linear is four, quadratic sixteen.
 const LINEAR: u32 = 10;
 /// How often it is looked again before that is believed: what else the machine does takes caches and speed away.

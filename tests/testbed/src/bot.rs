@@ -132,7 +132,7 @@ impl Bot {
 
     fn configuration(&self, settings: &Settings) -> String {
         let mut text = format!(
-            "[data]\nfolder = '{}'\n\n[whatsapp]\nurl = '{}'\n\n\
+            "[data]\nfolder = '{}'\nvolatile = true\n\n[whatsapp]\nurl = '{}'\n\n\
              [outbox]\nper_chat_per_second = {}\ntotal_per_second = {}\n\n[log]\nlevel = '{}'\n",
             self.folder.join("data").display(),
             settings.whatsapp_url,
