@@ -191,7 +191,7 @@ impl Stage {
         let machine = self.scene.switch_on_quickly();
         if !starting {
             self.wait_booted(&machine);
-            self.write_until_online();
+            self.write_until_online(&machine);
         }
         if self.random.below(BY_THE_CLOCK_ONE_IN) == 0 {
             self.write_until(clock::now() + life);
@@ -210,10 +210,10 @@ impl Stage {
     }
 
     /// Customers do not wait for the bot.
-    fn write_until_online(&mut self) {
+    fn write_until_online(&mut self, machine: &Machine) {
         let deadline = clock::now() + super::scene::DEADLINE;
         while !self.scene.is_online() {
-            assert!(clock::now() < deadline, "the bot does not come online");
+            assert!(clock::now() < deadline, "the bot does not come online; {}", state_of(machine));
             // Few: all of it is answered before the next cut can fall on live messages.
             self.write_until(clock::now() + Duration::from_millis(500));
         }
@@ -224,7 +224,12 @@ impl Stage {
         let hit = self.writers.iter().any(|writer| !writer.is_answered());
         machine.power_cut().expect("the box was on");
         self.disk().wait_off().expect("the disk is off");
-        self.tally.torn = self.disk().torn();
+        if self.disk().torn() > self.tally.torn {
+            self.tally.torn = self.disk().torn();
+            // The torn block may have been one that ends a transaction of the file system's journal, and then the
+            // kernel does not mount it. Boxes look through their disk before they do (initramfs-tools, `fsck -a`).
+            self.scene.disk.recover().expect("the file system can be put right");
+        }
         self.tally.cuts += 1;
         self.tally.hits += usize::from(hit);
         self.tally.before_login += usize::from(!online);
@@ -303,6 +308,13 @@ impl Stage {
         let said: usize = self.writers.iter().map(|writer| writer.said.len()).sum();
         println!("{:?}; in all {said} messages and {} registrations", self.tally, people.len());
     }
+}
+
+/// What can be seen on a box of which the bot is not online.
+fn state_of(machine: &Machine) -> String {
+    let look = "mount | grep /var/lib; ls -la /var/lib /var/lib/bot-kjp; ps; dmesg | tail -n 30";
+    let seen = machine.run(look).map_or_else(|error| format!("{error:#}"), |output| output.text);
+    format!("its console:\n{}\nwhat is seen in it:\n{seen}", machine.console())
 }
 
 fn texts(copy: &DatabaseCopy, sql: &str) -> Vec<String> {
