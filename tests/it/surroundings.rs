@@ -99,6 +99,31 @@ fn a_data_folder_in_memory_is_refused_unless_told_and_the_page_goes_on_saying_so
     assert!(warnings.iter().any(|warning| warning["code"] == "data.volatile"), "{health}");
 }
 
+/// Covers the folder `$0` with an overlay whose upper layer is in `$1`: in memory if `$2` says so.
+const OVERLAY: &str = r#"
+[ -z "$2" ] || mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay overlay -o "lowerdir=$0,upperdir=$1/upper,workdir=$1/work" "$0"
+shift 2
+exec "$@"
+"#;
+
+#[test]
+fn an_overlay_is_judged_by_its_upper_layer() {
+    let home = Home::new(&server());
+    let layers = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder that lasts");
+    for (memory, is_told) in [("yes", true), ("", false)] {
+        let mut covered = command("unshare", None);
+        covered.args(["--mount", "--", "sh", "-ec", OVERLAY]).arg(home.path()).arg(layers.path()).arg(memory);
+        covered.arg(program()).args(["doctor", "--config"]).arg(home.path().join("config.toml"));
+        let Output { stdout, stderr, .. } = covered.output().expect("it runs");
+        let said = String::from_utf8_lossy(&stdout) + String::from_utf8_lossy(&stderr);
+        assert!(said.contains("dapat ditulisi"), "{said}");
+        assert_eq!(said.contains("✖ Data hanya di memori"), is_told, "{said}");
+        assert!(!said.contains("berada di overlay"), "{said}");
+    }
+}
+
 #[test]
 fn files_that_others_could_read_are_closed_to_them() {
     let scene = Scene::new();
