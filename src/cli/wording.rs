@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::doctor::finding::{Check, Dns, Finding, Leads, NoReach, NotWritable, Said, Section};
 use super::exit_code::ExitCode;
+use super::install::{Loosened, Refusal};
 use super::pairing_screen::Offer;
 use crate::net::rung::Kind;
 use crate::pairing::browser::Words;
@@ -370,6 +371,27 @@ pub fn doctor_finding(finding: &Finding) -> String {
             }
         }
         Finding::BotDoesNotRun => "Bot tidak berjalan.".to_owned(),
+        Finding::SandboxRefused(refusal) => {
+            let what = match refusal {
+                Refusal::User => "user namespace",
+                Refusal::Network => "network namespace",
+                Refusal::Namespace => "mount atau UTS namespace",
+            };
+            format!(
+                "Layanan bot tidak dapat dinyalakan (kode {}): kernel perangkat ini menolak {what} yang diperlukan \
+                 pengaman layanan; bila catatannya menyebut \"No space left on device\", itu bukan soal penyimpanan.",
+                refusal.status()
+            )
+        }
+        Finding::AccountMissing => format!(
+            "Layanan bot tidak dapat dinyalakan (kode {}): pengguna bot-kjp tidak ada lagi di perangkat ini.",
+            Refusal::User.status()
+        ),
+        Finding::SandboxLoosened(Loosened { directives, until_boot }) => {
+            let until = if *until_boot { " sampai perangkat dinyalakan ulang" } else { "" };
+            let directives = directives.join(", ");
+            format!("Kernel perangkat ini menolak sebagian pengaman layanan; dilepas{until}: {directives}.")
+        }
         Finding::PageNotOurs(address) => {
             format!("Alamat halaman status ({address}) dipakai program lain.")
         }
@@ -569,6 +591,14 @@ pub fn doctor_advice(finding: &Finding) -> Option<String> {
             "Tunggu satu menit, lalu: bot-kjp status. Bila tetap, lihat: journalctl -u bot-kjp -n 50"
         }
         Finding::BotDoesNotRun => "Nyalakan dengan: sudo systemctl start bot-kjp (atau: bot-kjp run).",
+        Finding::SandboxRefused(_) => "Lepaskan yang ditolak dan nyalakan bot dengan: sudo bot-kjp install",
+        Finding::AccountMissing => "Buat lagi dan nyalakan bot dengan: sudo bot-kjp install",
+        Finding::SandboxLoosened(Loosened { until_boot: true, .. }) => {
+            "Bot tetap bekerja. Supaya berlaku seterusnya: sudo bot-kjp install"
+        }
+        Finding::SandboxLoosened(_) => {
+            "Bot tetap bekerja. Sesudah kernel diganti, pasang kembali dengan: sudo bot-kjp install"
+        }
         Finding::PageNotOurs(_) => STATUS_NOT_OURS,
         Finding::FolderMissing(folder) => {
             return Some(format!(

@@ -1,5 +1,5 @@
-//! Debian with systemd: the unit starts at boot, is watched, is not restarted for ever; new versions
-//! come over ssh, and bad ones go by themselves.
+//! Debian with systemd: the unit starts at boot, is watched, is not restarted for ever, and does without what the
+//! kernel refuses of its sandbox; new versions come over ssh, and bad ones go by themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -323,4 +323,178 @@ fn systemd_ends_a_stalled_bot_and_tries_one_that_cannot_start_ever_more_seldom()
     serving.register(2);
     assert_eq!(serving.phone.failed_decryptions(), 0);
     scene.wait_for_rows("SELECT count(*) FROM data_harian", "3");
+}
+
+/// Kinds of namespaces by the kernel's limits (`/proc/sys/user/max_…_namespaces`), a line of the bot's sandbox
+/// that needs each, its value in the unit and when it is off, and the exposure then.
+const NEEDED: [(&str, &str, &str, &str, &str); 3] = [
+    ("user", "PrivateUsers", "yes", "no", "1.3"),
+    ("uts", "ProtectHostname", "yes", "no", "1.1"),
+    ("mnt", "ProtectSystem", "strict", "no", "3.0"),
+];
+
+const TAKEN_OFF: &str = "taken off until the next boot";
+
+impl Server {
+    /// Lets the kernel give no more of these namespaces to anybody; returns its limit.
+    fn refuse(&self, kind: &str) -> String {
+        let limit = format!("/proc/sys/user/max_{kind}_namespaces");
+        self.print(&format!("cat {limit}; echo 0 >{limit}"))
+    }
+
+    fn give(&self, kind: &str, limit: &str) {
+        self.print(&format!("echo {limit} >/proc/sys/user/max_{kind}_namespaces"));
+    }
+
+    fn kill(&self) {
+        self.print("systemctl kill --kill-whom=main --signal=KILL bot-kjp");
+        self.scene.wait_offline();
+    }
+
+    /// What `install` says. The bot runs then.
+    fn installs(&self, command: &str) -> String {
+        let said = self.print(&format!("{command} 2>&1"));
+        println!("---- {command}\n{said}");
+        assert_eq!(self.property("NeedDaemonReload"), "no");
+        assert_eq!(self.property("ActiveState"), "active", "{said}\n{}", self.journal());
+        said
+    }
+
+    fn doctor(&self) -> String {
+        let said = self.machine.run("/usr/local/bin/bot-kjp doctor 2>&1").expect("the box answers").text;
+        println!("---- doctor\n{said}");
+        said.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn drop_ins(&self, below: &str) -> String {
+        self.print(&format!("cd {below}/systemd/system; ls -d bot-kjp*.d/40-* 2>/dev/null || :"))
+    }
+
+    /// By `systemd-analyze security`.
+    fn exposure(&self) -> String {
+        let said = self.print("systemd-analyze security --no-pager bot-kjp.service | tail -n 1");
+        said.split("bot-kjp.service: ").nth(1).and_then(|rest| rest.split(' ').next()).expect("it").to_owned()
+    }
+}
+
+#[test]
+fn no_line_of_the_sandbox_costs_the_service_and_all_of_them_come_back() {
+    let serving = Serving::new();
+    let server = &serving.server;
+    assert_eq!(server.exposure(), "1.1");
+    let install = "/usr/local/bin/bot-kjp install";
+    let mut people = 0;
+    let mut serves = || {
+        people += 1;
+        server.scene.wait_online();
+        server.wait_for("ActiveState", "active");
+        serving.register(people);
+    };
+
+    for (times, (kind, line, whole, without, exposure)) in NEEDED.into_iter().enumerate() {
+        // Refused later: one start fails, the one after it is without the lines that need it.
+        println!("---- {kind}");
+        let limit = server.refuse(kind);
+        server.kill();
+        server.wait_for_journal("bot-kjp-loosen", TAKEN_OFF, times + 1);
+        serves();
+        assert_eq!((server.property(line).as_str(), server.exposure().as_str()), (without, exposure));
+        for (_, other, whole, ..) in NEEDED.into_iter().filter(|(other, ..)| *other != kind) {
+            assert_eq!(server.property(other), whole, "without {kind}");
+        }
+        if times == 0 {
+            let said = server.doctor();
+            let told = "! Kernel perangkat ini menolak sebagian pengaman layanan; dilepas sampai perangkat \
+                        dinyalakan ulang: PrivateUsers.";
+            assert!(said.contains(told), "{said}");
+        }
+
+        // Who installs finds it refused, and it stays off …
+        let said = match times {
+            0 => server.installs(&format!("{install} --no-start")),
+            _ => server.installs(install),
+        };
+        assert!(said.contains("! Kernel perangkat ini menolak") && said.contains(line), "{said}");
+        assert!(server.drop_ins("/etc").contains("bot-kjp.service.d/40-without-"), "{said}");
+        let pid = server.property("MainPID");
+        let said = server.installs(install);
+        assert!(said.ends_with("tidak ada yang diubah."), "{said}");
+        assert_eq!(server.property("MainPID"), pid);
+        // … until the kernel gives it again.
+        server.give(kind, &limit);
+        let said = server.installs(install);
+        assert!(said.contains("dipasang kembali") && said.contains(line), "{said}");
+        assert_eq!((server.drop_ins("/etc"), server.drop_ins("/run")), (String::new(), String::new()));
+        assert_eq!((server.property(line).as_str(), server.exposure().as_str()), (whole, "1.1"));
+        serves();
+    }
+
+    // All of them at once, and nobody there who takes anything off: the cause stands first, and what to do.
+    let limits = ["user", "uts", "mnt", "net"].map(|kind| (kind, server.refuse(kind)));
+    server.print("systemctl mask --quiet --runtime bot-kjp-loosen.service");
+    server.kill();
+    server.wait_for("ActiveState", "failed");
+    let said = server.doctor();
+    let first = said.split('✖').nth(1).expect("something is wrong").trim();
+    assert!(first.starts_with("Layanan bot tidak dapat dinyalakan (kode 2"), "{said}");
+    assert!(
+        first.contains("→ Lepaskan yang ditolak dan nyalakan bot dengan: sudo bot-kjp install"),
+        "{said}"
+    );
+    assert!(!said.contains("Bot tidak berjalan."), "{said}");
+    // The rescuer's own sandbox is refused, too …
+    let rescue = || server.machine.run("systemctl start bot-kjp-retry").expect("the box answers").code;
+    assert_eq!(rescue(), 1);
+    assert_eq!(server.print("systemctl show --value -p Result bot-kjp-retry"), "exit-code");
+    // … until somebody takes that off, too.
+    server.print("systemctl unmask --quiet --runtime bot-kjp-loosen.service");
+    rescue();
+    serves();
+    assert_eq!(server.drop_ins("/run").lines().count(), 6, "{}", server.journal_of("bot-kjp-loosen"));
+    assert_eq!(server.exposure(), "3.1");
+    until("the rescuer to have been there", || (rescue() == 0).then_some(()));
+
+    // Refused before it is installed: no start fails.
+    server.print("cd /usr/local/bin && cp bot-kjp /root/bot-kjp && ./bot-kjp uninstall");
+    server.scene.wait_offline();
+    assert_eq!(server.print("find /etc/systemd /run/systemd/system -path '*bot-kjp*'"), "");
+    let loosened = || server.journal_of("bot-kjp-loosen").matches(TAKEN_OFF).count();
+    let before = loosened();
+    let said = server.installs("/root/bot-kjp install");
+    for (_, line, ..) in NEEDED {
+        assert!(said.contains(line), "{said}");
+    }
+    serves();
+    assert_eq!((loosened(), server.property("NRestarts").as_str()), (before, "0"));
+    for (kind, limit) in &limits {
+        server.give(kind, limit);
+    }
+    server.installs(install);
+    serves();
+    assert_eq!(server.exposure(), "1.1");
+
+    // Refused while it runs: who installs then sees no start fail either.
+    let limit = server.refuse("user");
+    let said = server.installs(install);
+    assert!(said.contains("! Kernel perangkat ini menolak") && said.contains("PrivateUsers"), "{said}");
+    serves();
+    assert_eq!((loosened(), server.property("PrivateUsers").as_str()), (before, "no"));
+    server.give("user", &limit);
+    server.installs(install);
+    serves();
+
+    // What cannot be foreseen by asking the kernel: the status alone tells.
+    server.machine.write("/usr/local/sbin/unshare", b"#!/bin/sh\n", 0o755).expect("written");
+    server.refuse("user");
+    let said = server.installs(install);
+    assert!(said.ends_with("tidak ada yang diubah."), "{said}");
+    server.kill();
+    server.wait_for_journal("bot-kjp-loosen", TAKEN_OFF, before + 1);
+    serves();
+    assert_eq!((server.property("PrivateUsers").as_str(), server.exposure().as_str()), ("no", "1.3"));
+    // Even who installs then has a bot that runs.
+    let said = server.installs(install);
+    assert!(said.contains("dilepas sampai perangkat dinyalakan ulang: PrivateUsers."), "{said}");
+    serves();
+    assert_eq!(serving.phone.failed_decryptions(), 0);
 }

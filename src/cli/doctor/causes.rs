@@ -17,6 +17,9 @@ pub(super) fn first(mut findings: Vec<Finding>) -> Vec<Finding> {
             findings.push(Finding::NobodyAnswers { servers: silent, reached });
         }
     }
+    if findings.iter().any(keeps_the_bot_from_starting) {
+        findings.retain(|finding| *finding != Finding::BotDoesNotRun);
+    }
     // Every host tells of it.
     let mut told = false;
     findings.retain(|finding| {
@@ -74,10 +77,16 @@ fn addresses_told(finding: &Finding) -> Vec<std::net::IpAddr> {
     }
 }
 
+fn keeps_the_bot_from_starting(finding: &Finding) -> bool {
+    matches!(finding, Finding::SandboxRefused(_) | Finding::AccountMissing)
+}
+
 /// Whether other findings may follow from it.
 fn is_cause(finding: &Finding) -> bool {
     match finding {
-        Finding::NoWayOut
+        Finding::SandboxRefused(_)
+        | Finding::AccountMissing
+        | Finding::NoWayOut
         | Finding::NobodyAnswers { .. }
         | Finding::LargePacketsVanish { .. }
         | Finding::ClockWrong { .. }
@@ -93,6 +102,7 @@ fn is_cause(finding: &Finding) -> bool {
 mod tests {
     use super::super::finding::{Leads, NoReach};
     use super::*;
+    use crate::cli::install::{Loosened, Refusal};
     use crate::watch::report::State;
     use std::net::IpAddr;
     use std::time::Duration;
@@ -144,6 +154,19 @@ mod tests {
         let silent = dns(Kind::System, 1, Said::Failed("could not be reached".into()));
         let found = vec![Finding::BotDoesNotRun, Finding::NoWayOut, silent, nowhere(), Finding::SupabaseOff];
         assert_eq!(first(found), [Finding::NoWayOut, Finding::BotDoesNotRun, Finding::SupabaseOff]);
+    }
+
+    #[test]
+    fn a_sandbox_that_is_refused_is_told_first_and_not_also_that_the_bot_does_not_run() {
+        let refused = || Finding::SandboxRefused(Refusal::User);
+        let loosened =
+            || Finding::SandboxLoosened(Loosened { directives: vec!["PrivateUsers"], until_boot: true });
+        let file = || Finding::ConfigurationFile(None);
+        let found = vec![file(), loosened(), refused(), Finding::BotDoesNotRun];
+        assert_eq!(first(found), [refused(), file(), loosened()]);
+        // Stopped by somebody, or for another reason.
+        let found = || vec![loosened(), Finding::BotDoesNotRun];
+        assert_eq!(first(found()), found());
     }
 
     #[test]

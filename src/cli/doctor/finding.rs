@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cli::install::{Loosened, Refusal};
 use crate::net::rung::Kind;
 use crate::supabase::verdict::Action;
 use crate::watch::report::State;
@@ -43,6 +44,12 @@ pub enum Finding {
         page_off: bool,
     },
     BotDoesNotRun,
+    /// systemd cannot start the service, for the kernel refuses what its sandbox needs.
+    SandboxRefused(Refusal),
+    /// systemd cannot start the service, for its user is gone.
+    AccountMissing,
+    /// The service runs without what the kernel refuses.
+    SandboxLoosened(Loosened),
     /// Another program answers where the status page should be.
     PageNotOurs(SocketAddr),
     FolderMissing(PathBuf),
@@ -293,6 +300,7 @@ impl Finding {
             | Self::BotRuns(State::Warned)
             | Self::BotHolds { page_off: false, .. }
             | Self::BotDoesNotRun
+            | Self::SandboxLoosened(_)
             | Self::PageNotOurs(_)
             | Self::MaybeVolatile
             | Self::DiskLow { .. }
@@ -312,6 +320,8 @@ impl Finding {
             Self::Dns(dns) => dns.mark(),
             Self::ConfigurationUnusable(_)
             | Self::BotRuns(State::Unhealthy)
+            | Self::SandboxRefused(_)
+            | Self::AccountMissing
             | Self::FolderMissing(_)
             | Self::FolderClosed(_)
             | Self::FolderNotWritable { .. }
@@ -346,6 +356,9 @@ impl Finding {
             | Self::BotWarning { .. }
             | Self::BotHolds { .. }
             | Self::BotDoesNotRun
+            | Self::SandboxRefused(_)
+            | Self::AccountMissing
+            | Self::SandboxLoosened(_)
             | Self::PageNotOurs(_)
             | Self::TooSlow(Check::Bot) => Section::Bot,
             Self::FolderMissing(_)

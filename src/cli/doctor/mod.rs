@@ -22,6 +22,7 @@ use finding::{Check, Finding, Mark};
 use network::Host;
 
 use super::exit_code::ExitCode;
+use super::install::{self, Loosened, Manager, Refusal, Standing};
 use super::status::{Status, StatusError};
 use super::wording;
 use crate::app;
@@ -80,6 +81,7 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
         findings.push(Finding::OldKeyVariable);
     }
     let asked = ask_the_bot(config);
+    let sandbox = on_a_thread("systemd", sandbox);
     let begun = match Network::new(executor, config) {
         Ok(network) => network.begin(config, key_given),
         Err(problem) => {
@@ -89,6 +91,7 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
     };
     let folder = folder::examine(&settings.data.folder, settings.data.volatile, (&settings.disk).into());
     let answer = within(BOT_TIMEOUT, asked.recv()).await.and_then(Result::ok);
+    findings.extend(within(BOT_TIMEOUT, sandbox.recv()).await.and_then(Result::ok).unwrap_or_default());
     let closed = folder.iter().any(|finding| matches!(finding, Finding::FolderClosed(_)));
     findings.extend(bot(answer, folder::holder(&settings.data.folder), closed));
     findings.extend(folder);
@@ -119,17 +122,35 @@ fn cause_first(way: Vec<Finding>, answer: Vec<Finding>) -> Vec<Finding> {
     first.into_iter().chain(then).collect()
 }
 
-/// Asks the running bot, on a thread of its own: the socket blocks.
+/// Asks the running bot.
 fn ask_the_bot(config: &Config) -> Receiver<Result<Status, StatusError>> {
-    let (send, receive) = async_channel::bounded(1);
     let listen = config.settings.health.listen;
+    on_a_thread("status", move || Status::ask(listen))
+}
+
+/// Asks on a thread of its own somebody for whom the thread waits.
+fn on_a_thread<T: Send + 'static>(name: &str, ask: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (send, receive) = async_channel::bounded(1);
     let ask = move || {
         // Nobody waits any more when it takes too long.
-        let _ = send.try_send(Status::ask(listen));
+        let _ = send.try_send(ask());
     };
     // Without a thread nobody answers, as when nobody is there.
-    let _ = std::thread::Builder::new().name("status".into()).spawn(ask);
+    let _ = std::thread::Builder::new().name(name.into()).spawn(ask);
     receive
+}
+
+/// Whether systemd can make the sandbox of the service that is installed here, and what was taken off it.
+fn sandbox() -> Vec<Finding> {
+    if Manager::here() != Manager::Systemd || !install::service_installed() {
+        return Vec::new();
+    }
+    let refused = match Manager::Systemd.standing_here() {
+        Standing::Refused(Refusal::User) if !install::account_exists() => Some(Finding::AccountMissing),
+        Standing::Refused(refusal) => Some(Finding::SandboxRefused(refusal)),
+        _ => None,
+    };
+    refused.into_iter().chain(Loosened::here().map(Finding::SandboxLoosened)).collect()
 }
 
 /// What is known of the bot from its page and from the lock on its database; `closed`: whoever asks may
@@ -438,6 +459,7 @@ mod tests {
             Finding::BotHolds { pid: Some(12), page_off: true },
             Finding::BotHolds { pid: None, page_off: false },
             Finding::BotDoesNotRun,
+            Finding::AccountMissing,
             Finding::PageNotOurs("127.0.0.1:8788".parse().unwrap()),
             Finding::FolderMissing(folder()),
             Finding::FolderClosed(folder()),
@@ -481,6 +503,11 @@ mod tests {
             Finding::HookHost { host: "ntfy.sh".into() },
             Finding::HookHostUnknown { host: "ntfy.sh".into() },
         ];
+        all.extend(Refusal::ALL.map(Finding::SandboxRefused));
+        for until_boot in [true, false] {
+            let directives = vec!["PrivateUsers", "ProtectHostname"];
+            all.push(Finding::SandboxLoosened(Loosened { directives, until_boot }));
+        }
         for unhealthy in [true, false] {
             let (message, action) = ("WhatsApp terputus.".to_owned(), "Tunggu sebentar.".to_owned());
             all.push(Finding::BotWarning { unhealthy, message, action });

@@ -97,6 +97,7 @@ fn look(
     let pid = match manager.standing(root) {
         Standing::Running { pid } => pid,
         Standing::Failed(how) => return Err(Seen::Ended(how)),
+        Standing::Refused(refusal) => return Err(Seen::NotYet(refusal.to_string())),
         Standing::Starting => return Err(Seen::NotYet("it is still starting".to_owned())),
         Standing::Stopped => return Err(Seen::NotYet("it does not run".to_owned())),
     };

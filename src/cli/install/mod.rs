@@ -14,6 +14,7 @@ mod files;
 mod health;
 mod overlay;
 mod plan;
+mod sandbox;
 mod service;
 pub mod wording;
 
@@ -36,7 +37,9 @@ use overlay::{
     DATA, EXAMPLE, FILES, FOLDERS, INIT_SCRIPT, Keeper, LOGS, Owner, PREVIOUS, PROGRAM, PROGRAM_MODE, RUN,
     SETTINGS,
 };
-use plan::{Found, Service, State, Step, plan};
+use plan::{Found, Need, Service, State, Step, plan};
+use sandbox::DROP_INS;
+pub use sandbox::{Loosened, Refusal};
 pub use service::{Manager, Standing};
 use wording::Outcome;
 
@@ -118,12 +121,16 @@ pub fn install(folder: &Path, start: bool, out: &mut dyn Write) -> Result<(), In
     }
 
     let mut undo = Vec::new();
-    let mut report = None;
+    let (mut report, mut other_drop_ins) = (None, false);
     for step in &plan.steps {
         match step {
             Step::Write(file) if file.keeper == Keeper::Version => undo.push(root.keep(file.path)?),
+            Step::TakeOff(_) | Step::GiveBack(_) => other_drop_ins = true,
             Step::Start => {
                 say(out, wording::WAITING);
+                if other_drop_ins {
+                    manager.read_all_files()?;
+                }
                 manager.start(&root)?;
                 let well = health::wait(manager, &root, page, Some(VERSION));
                 report = well.map_err(|why| give_up(&root, manager, &found, &undo, why))?;
@@ -134,7 +141,17 @@ pub fn install(folder: &Path, start: bool, out: &mut dyn Write) -> Result<(), In
         say(out, &wording::done(step));
     }
     if root.is_this_machine() && !plan.steps.is_empty() && !plan.steps.contains(&Step::Start) {
-        manager.read_files()?;
+        match other_drop_ins {
+            true => manager.read_all_files()?,
+            false => manager.read_files()?,
+        }
+    }
+    // What asking the kernel did not show, and was seen when it was started.
+    if root.is_this_machine()
+        && let Some(Loosened { directives, until_boot: true }) = Loosened::here()
+        && !plan.steps.is_empty()
+    {
+        say(out, &wording::taken_off_until_boot(&directives));
     }
     for note in &plan.notes {
         say(out, &wording::note(*note));
@@ -175,6 +192,7 @@ pub fn uninstall(folder: &Path, purge: bool, out: &mut dyn Write) -> Result<(), 
     let ours = FILES.iter().filter(|file| file.keeper == Keeper::Version).map(|file| file.path);
     let mut paths: Vec<&str> = ours.chain([PROGRAM, PREVIOUS]).collect();
     paths.push(RUN);
+    paths.extend(DROP_INS.iter().flat_map(|drop_in| [drop_in.lasting, drop_in.until_boot]));
     if purge {
         paths.extend([SETTINGS, "etc/bot-kjp", "etc/default/bot-kjp", DATA, LOGS]);
     }
@@ -186,6 +204,9 @@ pub fn uninstall(folder: &Path, purge: bool, out: &mut dyn Write) -> Result<(), 
     }
     for folder in ["usr/local/lib/bot-kjp", "usr/share/doc/bot-kjp", "usr/local/lib/systemd/system"] {
         root.remove_if_empty(folder);
+    }
+    for drop_in in &DROP_INS {
+        drop_in.remove_folders_if_empty(&root);
     }
     if root.is_this_machine() {
         manager.forget();
@@ -208,6 +229,11 @@ pub fn uninstall(folder: &Path, purge: bool, out: &mut dyn Write) -> Result<(), 
 pub fn service_installed() -> bool {
     let root = Root::new(Path::new("/"));
     root.exists(PROGRAM) && root.exists(INIT_SCRIPT)
+}
+
+/// Whether the user that the bot runs as is there; if that cannot be told, it is.
+pub fn account_exists() -> bool {
+    account::find(&Root::new(Path::new("/"))).map_or(true, |account| account.is_some())
 }
 
 /// Only one at a time, and only as root.
@@ -270,6 +296,17 @@ fn look(root: &Root, manager: Manager, program: &[u8]) -> Result<Found, Failure>
             _ => Service::NotRunning,
         },
     };
+    let drop_ins = DROP_INS.iter().map(|drop_in| {
+        let (content, mode, ids) = (drop_in.content.as_bytes(), sandbox::MODE, numbers(Owner::Root, nobody));
+        Ok(Need {
+            refused: match manager {
+                Manager::Systemd if root.is_this_machine() => sandbox::refuses(drop_in.namespace),
+                Manager::Systemd | Manager::InitScript => None,
+            },
+            lasting: root.compare(drop_in.lasting, content, mode, ids)?,
+            until_boot: root.exists(drop_in.until_boot),
+        })
+    });
     Ok(Found {
         account: account.is_some(),
         folders,
@@ -277,6 +314,7 @@ fn look(root: &Root, manager: Manager, program: &[u8]) -> Result<Found, Failure>
         settings_untouched: root.exists(EXAMPLE) && settings == example_before,
         example_changed: root.exists(EXAMPLE) && example_before != crate::config::example(),
         program: installed,
+        drop_ins: drop_ins.collect::<Result<_, Failure>>()?,
         at_boot: manager.at_boot(root),
         service,
     })
@@ -323,13 +361,15 @@ fn perform(root: &Root, manager: Manager, step: &Step, program: &[u8]) -> Result
         Step::Correct(file) => root.correct(file.path, file.mode, ids(file.owner)?),
         Step::SwitchProgram => root.switch_program(program),
         Step::CorrectProgram => root.correct(PROGRAM, PROGRAM_MODE, (0, 0)),
+        Step::TakeOff(drop_in) => drop_in.put(root),
+        Step::GiveBack(drop_in) => drop_in.remove(root),
         Step::Enable => manager.enable(root),
         // Done by the caller, who waits for it.
         Step::Start => Ok(()),
     }
 }
 
-/// Puts everything back as it was, starts the version before, and tells what became of it.
+/// Puts everything back as it was, but for what the kernel refuses, which no version gets; starts the version before, and tells what became of it.
 fn give_up(root: &Root, manager: Manager, found: &Found, undo: &[Kept], why: Unwell) -> InstallError {
     let last_lines = manager.last_lines(root);
     if found.program == State::Missing {

@@ -22,6 +22,7 @@ pub const RUN: &str = "run/bot-kjp";
 pub const EXAMPLE: &str = "usr/share/doc/bot-kjp/contoh-config.toml";
 pub const INIT_SCRIPT: &str = "etc/init.d/bot-kjp";
 pub const UNIT: &str = "bot-kjp.service";
+pub const RETRY_UNIT: &str = "bot-kjp-retry.service";
 pub const UNIT_FILE: &str = "usr/local/lib/systemd/system/bot-kjp.service";
 
 /// The user, and its group, that the bot runs as.
@@ -94,7 +95,7 @@ macro_rules! carried {
 }
 
 /// In the order in which they are written; what starts the bot comes last.
-pub static FILES: [File; 10] = [
+pub static FILES: [File; 18] = [
     File {
         path: SETTINGS,
         mode: 0o640,
@@ -113,6 +114,14 @@ pub static FILES: [File; 10] = [
     carried!("usr/share/doc/bot-kjp/PANDUAN.md", 0o644, Root, Version),
     carried!("usr/local/lib/bot-kjp/supervise", 0o755, Root, Version),
     carried!("usr/local/lib/bot-kjp/retry", 0o755, Root, Version),
+    carried!("usr/local/lib/bot-kjp/loosen", 0o755, Root, Version),
+    carried!("usr/local/lib/bot-kjp/bot-kjp.service.without-user", 0o644, Root, Version),
+    carried!("usr/local/lib/bot-kjp/bot-kjp.service.without-uts", 0o644, Root, Version),
+    carried!("usr/local/lib/bot-kjp/bot-kjp.service.without-mount", 0o644, Root, Version),
+    carried!("usr/local/lib/bot-kjp/bot-kjp-retry.service.without-uts", 0o644, Root, Version),
+    carried!("usr/local/lib/bot-kjp/bot-kjp-retry.service.without-mount", 0o644, Root, Version),
+    carried!("usr/local/lib/bot-kjp/bot-kjp-retry.service.without-net", 0o644, Root, Version),
+    carried!("usr/local/lib/systemd/system/bot-kjp-loosen.service", 0o644, Root, Version),
     carried!("usr/local/lib/systemd/system/bot-kjp-retry.service", 0o644, Root, Version),
     carried!("usr/local/lib/systemd/system/bot-kjp-retry.timer", 0o644, Root, Version),
     carried!("usr/local/lib/systemd/system/bot-kjp.service", 0o644, Root, Version),

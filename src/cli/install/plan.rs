@@ -1,7 +1,8 @@
 //! What has to be done so that the box is as this version wants it: from what was found, without
 //! touching anything.
 
-use super::overlay::{FILES, FOLDERS, File, Folder, Keeper, SETTINGS};
+use super::overlay::{FILES, FOLDERS, File, Folder, Keeper, SETTINGS, UNIT};
+use super::sandbox::{DROP_INS, DropIn};
 
 /// How a file or folder on the box compares with ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,21 @@ pub struct Found {
     /// The example that the version before brought is another one than ours.
     pub example_changed: bool,
     pub program: State,
+    /// In the order of [`DROP_INS`].
+    pub drop_ins: Vec<Need>,
     pub at_boot: AtBoot,
     pub service: Service,
+}
+
+/// Whether a drop-in that takes lines off a unit's sandbox is needed and there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Whether the kernel refuses what the lines need; `None`: nobody could be asked.
+    pub refused: Option<bool>,
+    /// The one that stays.
+    pub lasting: State,
+    /// Whether there is one until the next boot.
+    pub until_boot: bool,
 }
 
 /// One thing to do.
@@ -61,6 +75,10 @@ pub enum Step {
     /// Switch to the new program; the old one, if there is one, is kept.
     SwitchProgram,
     CorrectProgram,
+    /// Take off a unit what the kernel refuses.
+    TakeOff(&'static DropIn),
+    /// Give a unit back what the kernel does not refuse any more.
+    GiveBack(&'static DropIn),
     Enable,
     /// Start it, or start it anew, and wait until it is healthy.
     Start,
@@ -112,11 +130,21 @@ pub fn plan(found: &Found, start: bool) -> Plan {
         State::WrongOwner => steps.push(Step::CorrectProgram),
         State::Missing | State::Differs => steps.push(Step::SwitchProgram),
     }
+    for (drop_in, need) in DROP_INS.iter().zip(&found.drop_ins) {
+        match need.refused {
+            Some(true) if need.lasting != State::Same => steps.push(Step::TakeOff(drop_in)),
+            Some(false) if need.lasting != State::Missing || need.until_boot => {
+                steps.push(Step::GiveBack(drop_in));
+            }
+            Some(_) | None => {}
+        }
+    }
     if found.at_boot == AtBoot::Disabled {
         steps.push(Step::Enable);
     }
     let concerns_process = |step: &Step| match step {
         Step::SwitchProgram => true,
+        Step::TakeOff(drop_in) | Step::GiveBack(drop_in) => drop_in.unit == UNIT,
         Step::Write(file) => file.path.contains("/system/") || file.path.ends_with("/supervise"),
         _ => false,
     };
@@ -140,6 +168,9 @@ mod tests {
     use super::super::overlay::{DATA, EXAMPLE};
     use super::*;
 
+    const GIVEN: Need = Need { refused: Some(false), lasting: State::Missing, until_boot: false };
+    const REFUSED: Need = Need { refused: Some(true), ..GIVEN };
+
     fn installed() -> Found {
         Found {
             account: true,
@@ -148,6 +179,7 @@ mod tests {
             settings_untouched: false,
             example_changed: false,
             program: State::Same,
+            drop_ins: vec![GIVEN; DROP_INS.len()],
             at_boot: AtBoot::Enabled,
             service: Service::Running,
         }
@@ -216,6 +248,37 @@ mod tests {
         assert_eq!(plan(&with_file(unit, State::Differs), true).steps.last(), Some(&Step::Start));
         let newer = Found { program: State::Differs, ..installed() };
         assert_eq!(plan(&newer, true).steps, [Step::SwitchProgram, Step::Start]);
+    }
+
+    /// A box that is installed, but for what `need` says of one drop-in.
+    fn with_drop_in(at: usize, need: Need) -> Found {
+        let mut found = installed();
+        found.drop_ins[at] = need;
+        found
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_taken_off_once_before_anything_starts_and_given_back() {
+        for (at, drop_in) in DROP_INS.iter().enumerate() {
+            let steps = |need| plan(&with_drop_in(at, need), true).steps;
+            // Only the bot's own sandbox is a reason to start it anew.
+            let then_start = |step| match drop_in.unit == UNIT {
+                true => vec![step, Step::Start],
+                false => vec![step],
+            };
+            let (off, back) = (Step::TakeOff(drop_in), Step::GiveBack(drop_in));
+            assert_eq!(steps(REFUSED), then_start(off));
+            assert_eq!(steps(Need { until_boot: true, ..REFUSED }), then_start(off));
+            assert_eq!(steps(Need { lasting: State::Differs, ..REFUSED }), then_start(off));
+            assert_eq!(steps(Need { lasting: State::Same, ..REFUSED }), []);
+            assert_eq!(steps(Need { lasting: State::Same, ..GIVEN }), then_start(back));
+            assert_eq!(steps(Need { until_boot: true, ..GIVEN }), then_start(back));
+            // In a folder with a machine, or without systemd.
+            assert_eq!(steps(Need { refused: None, lasting: State::Same, until_boot: true }), []);
+        }
+        let steps = plan(&Found { drop_ins: vec![REFUSED; DROP_INS.len()], ..bare() }, true).steps;
+        assert_eq!(steps[steps.len() - 3 - DROP_INS.len()], Step::SwitchProgram);
+        assert_eq!(steps[steps.len() - 2..], [Step::Enable, Step::Start]);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::files::{Failure, Root};
-use super::overlay::{ACCOUNT, INIT_SCRIPT, LOGS, RUN, UNIT, UNIT_FILE};
+use super::overlay::{ACCOUNT, INIT_SCRIPT, LOGS, RETRY_UNIT, RUN, UNIT, UNIT_FILE};
 use super::plan::AtBoot;
+use super::sandbox::Refusal;
 use crate::logging::mask_numbers;
 
 /// Where programs of root are looked for: nothing of the caller's environment reaches the service.
@@ -24,7 +25,7 @@ const TRIED_SELDOM: &str = "run/systemd/system/bot-kjp.service.d/50-tried-seldom
 const WANTED: &str = "etc/systemd/system/multi-user.target.wants/bot-kjp.service";
 
 /// Units that come with the bot.
-const UNITS: [&str; 3] = [UNIT, "bot-kjp-retry.timer", "bot-kjp-retry.service"];
+const UNITS: [&str; 4] = [UNIT, "bot-kjp-retry.timer", RETRY_UNIT, "bot-kjp-loosen.service"];
 
 /// Folders of System V runlevels and the links that `update-rc.d defaults` makes in them.
 const RUNLEVELS: [(&str, &str); 7] = [
@@ -51,6 +52,9 @@ pub enum Standing {
     Running {
         pid: u32,
     },
+    /// systemd could not make its sandbox; `bot-kjp-loosen.service` takes off what is in the way and starts
+    /// it again.
+    Refused(Refusal),
     /// It ended, and is started again later or not.
     Failed(String),
 }
@@ -149,8 +153,20 @@ impl Manager {
     /// It cannot be asked.
     pub fn read_files(self) -> Result<(), Failure> {
         match self {
-            Self::Systemd if !knows_its_files() => succeed("systemctl", &["daemon-reload"]),
+            Self::Systemd if !knows_its_files() => self.read_all_files(),
             Self::Systemd | Self::InitScript => Ok(()),
+        }
+    }
+
+    /// Lets the service manager of this machine read its files again, whatever it says of them: it does not look
+    /// into a folder for drop-ins that was not there when it read them last.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn read_all_files(self) -> Result<(), Failure> {
+        match self {
+            Self::Systemd => succeed("systemctl", &["daemon-reload"]),
+            Self::InitScript => Ok(()),
         }
     }
 
@@ -299,7 +315,10 @@ fn of_systemd(properties: &str) -> Standing {
         properties.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
     };
     let pid = value("MainPID").parse::<u32>().unwrap_or(0);
-    let failed = || Standing::Failed(format!("{}, exit code {}", value("Result"), value("ExecMainStatus")));
+    let failed = || match Refusal::of_status(value("ExecMainStatus")) {
+        Some(refusal) => Standing::Refused(refusal),
+        None => Standing::Failed(format!("{}, exit code {}", value("Result"), value("ExecMainStatus"))),
+    };
     match (value("ActiveState"), value("SubState")) {
         (_, "auto-restart") => failed(),
         ("failed", _) => failed(),
@@ -348,7 +367,7 @@ fn has(program: &str) -> bool {
     PATH.split(':').any(|folder| Path::new(folder).join(program).is_file())
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<Output, Failure> {
+pub fn run(program: &str, arguments: &[&str]) -> Result<Output, Failure> {
     let mut command = Command::new(program);
     // As service(8) does.
     command.args(arguments).env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").stdin(Stdio::null());
@@ -376,17 +395,21 @@ mod tests {
 
     #[test]
     fn what_systemd_says_becomes_a_standing() {
-        let shown = |active: &str, sub: &str, restarts: u32| {
+        let ended = |status: u8, active: &str, sub: &str, restarts: u32| {
             of_systemd(&format!(
-                "Result=exit-code\nNRestarts={restarts}\nExecMainStatus=78\nMainPID=42\nActiveState={active}\nSubState={sub}\n"
+                "Result=exit-code\nNRestarts={restarts}\nExecMainStatus={status}\nMainPID=42\nActiveState={active}\nSubState={sub}\n"
             ))
         };
+        let shown = |active: &str, sub: &str, restarts| ended(78, active, sub, restarts);
         assert_eq!(shown("active", "running", 0), Standing::Running { pid: 42 });
         assert_eq!(shown("activating", "start", 0), Standing::Starting);
         let failed = Standing::Failed("exit-code, exit code 78".to_owned());
         assert_eq!(shown("activating", "auto-restart", 1), failed);
         assert_eq!(shown("activating", "start", 1), failed);
         assert_eq!(shown("failed", "failed", 0), failed);
+        assert_eq!(ended(217, "failed", "failed", 0), Standing::Refused(Refusal::User));
+        assert_eq!(ended(226, "activating", "auto-restart", 1), Standing::Refused(Refusal::Namespace));
+        assert_eq!(ended(226, "active", "running", 1), Standing::Running { pid: 42 });
         assert_eq!(shown("inactive", "dead", 0), Standing::Stopped);
         assert_eq!(of_systemd(""), Standing::Stopped);
     }
@@ -397,9 +420,9 @@ mod tests {
         let changed = "SourcePath=\nLoadState=loaded\nNeedDaemonReload=yes\n";
         let missing = "SourcePath=\nLoadState=not-found\nNeedDaemonReload=no\n";
         let of_the_init_script = "SourcePath=/etc/init.d/bot-kjp\nLoadState=loaded\nNeedDaemonReload=no\n";
-        assert!(all_known(&[known, known, known].join("\n")));
+        assert!(all_known(&[known; UNITS.len()].join("\n")));
         for other in [changed, missing, of_the_init_script] {
-            assert!(!all_known(&[known, other, known].join("\n")), "{other}");
+            assert!(!all_known(&[known, other, known, known].join("\n")), "{other}");
         }
         assert!(!all_known(""));
     }

@@ -3,6 +3,7 @@
 use super::health::Unwell;
 use super::overlay::{ACCOUNT, DATA, EXAMPLE, INIT_SCRIPT, PREVIOUS, PROGRAM};
 use super::plan::{Note, Step};
+use super::sandbox::DropIn;
 use super::service::Manager;
 use crate::watch::report::{Report, State};
 use crate::watch::wording::bytes;
@@ -17,9 +18,27 @@ pub fn done(step: &Step) -> String {
         Step::Correct(file) => format!("✔ Pemilik dan izin /{} diperbaiki; isinya tetap.", file.path),
         Step::SwitchProgram => format!("✔ Program dipasang: /{PROGRAM}"),
         Step::CorrectProgram => format!("✔ Pemilik dan izin /{PROGRAM} diperbaiki."),
+        Step::TakeOff(drop_in) => format!(
+            "! Kernel perangkat ini menolak sebagian pengaman {}; dilepas: {}. Bot tetap bekerja.",
+            drop_in.unit,
+            directives(drop_in)
+        ),
+        Step::GiveBack(drop_in) => {
+            format!("✔ Pengaman {} dipasang kembali: {}.", drop_in.unit, directives(drop_in))
+        }
         Step::Enable => "✔ Bot menyala sendiri setiap perangkat dihidupkan.".to_owned(),
         Step::Start => "✔ Bot berjalan dan sehat.".to_owned(),
     }
+}
+
+fn directives(drop_in: &DropIn) -> String {
+    drop_in.directives().collect::<Vec<_>>().join(", ")
+}
+
+/// What had to be taken off when the service was started.
+pub fn taken_off_until_boot(directives: &[&str]) -> String {
+    let directives = directives.join(", ");
+    format!("! Kernel menolak sebagian pengaman; dilepas sampai perangkat dinyalakan ulang: {directives}.")
 }
 
 /// Said while the new process is waited for.
