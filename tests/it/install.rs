@@ -346,6 +346,8 @@ fn deploy_does_the_same_on_windows() {
     // What runs on the box is the same text.
     let look = script.lines().find_map(|line| line.strip_prefix("look=\"")?.strip_suffix('"')).unwrap();
     assert!(batch.contains(&format!("\"{look}\"")), "{look}");
+    let take = script.lines().find_map(|line| line.strip_prefix("take=\"")?.strip_suffix('"')).unwrap();
+    assert!(batch.contains(&format!("\"{}\" <\"%FILE%\"", take.replace("$sum", "%SUM%"))), "{take}");
     let install = script.lines().last().unwrap();
     let (_, install) = install.split_once("\"$box\" ").unwrap();
     assert!(batch.contains(&install.replace("$sum", "%SUM%").replace("\\$", "$")), "{install}");

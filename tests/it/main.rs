@@ -6,6 +6,7 @@ mod browser;
 mod clock;
 mod crowd;
 mod demo;
+mod deploy;
 mod disk;
 mod disorder;
 mod ends;
