@@ -33,5 +33,6 @@ mod seed;
 mod service_manager;
 mod shipped;
 mod storage;
+mod streams;
 mod surroundings;
 mod sync;
