@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use bot_kjp::config;
+use bot_kjp::entropy::NO_ENTROPY_VARIABLE;
 use testbed::WhatsApp;
 
 use super::bot::{Bot, command, program};
@@ -288,6 +289,26 @@ fn the_init_script_keeps_the_bot_running_under_debians_programs() {
 #[test]
 fn the_init_script_keeps_the_bot_running_under_a_bare_busybox() {
     init_script(Programs::Busybox);
+}
+
+#[test]
+fn a_box_that_boots_without_random_numbers_waits_for_them_without_systemd_too() {
+    let machine = Machine::start(Programs::Debian, Network::Own);
+    machine.carry(|_| {});
+    machine.done(&[CARRIED, "install", "--no-start"]);
+    machine.write("/run/no-random-numbers", "");
+    machine.write(SECRETS, &format!("{NO_ENTROPY_VARIABLE}=/run/no-random-numbers\n"));
+    machine.done(&[SCRIPT, "start"]);
+    let bot = machine.next_bot(0);
+    machine.until("word of it in the log", || {
+        machine.log().contains("the kernel has no random numbers yet").then_some(())
+    });
+    machine.done(&[SCRIPT, "status"]);
+    assert!(!machine.path(LEDGER).exists(), "nothing has begun");
+    machine.done(&["rm", "/run/no-random-numbers"]);
+    machine.until("the bot's page", || (machine.tried(&[PROGRAM, "status"]).0 != 69).then_some(()));
+    assert_eq!(machine.pid("bot-kjp.pid"), Some(bot), "the same process");
+    machine.done(&[SCRIPT, "stop"]);
 }
 
 #[test]

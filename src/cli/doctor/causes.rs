@@ -77,7 +77,8 @@ fn addresses_told(finding: &Finding) -> Vec<std::net::IpAddr> {
 /// Whether other findings may follow from it.
 fn is_cause(finding: &Finding) -> bool {
     match finding {
-        Finding::NoWayOut
+        Finding::NoRandomNumbers
+        | Finding::NoWayOut
         | Finding::NobodyAnswers { .. }
         | Finding::LargePacketsVanish { .. }
         | Finding::ClockWrong { .. }

@@ -28,6 +28,8 @@ pub enum Finding {
     OldKeyVariable,
     /// Something that only shows when it is used: the certificate file, an address.
     ConfigurationUnusable(String),
+    /// The kernel has none yet, and whatever needs one would wait.
+    NoRandomNumbers,
     /// A running bot answered.
     BotRuns(State),
     /// What that bot says.
@@ -312,6 +314,7 @@ impl Finding {
             | Self::BrokenDatabase(_)
             | Self::OpenToOthers { .. }
             | Self::OwnedByAnother { .. }
+            | Self::NoRandomNumbers
             | Self::NoWayOut
             | Self::ClockWrong { .. }
             | Self::ClockInThePast
@@ -338,6 +341,7 @@ impl Finding {
             | Self::BotWarning { .. }
             | Self::BotHolds { .. }
             | Self::BotDoesNotRun
+            | Self::NoRandomNumbers
             | Self::PageNotOurs(_)
             | Self::TooSlow(Check::Bot) => Section::Bot,
             Self::FolderMissing(_)

@@ -27,6 +27,7 @@ use super::wording;
 use crate::app;
 use crate::clock;
 use crate::config::{self, Config};
+use crate::entropy;
 use crate::executor::{self, Executor};
 use crate::net::deadline::within;
 use crate::net::resolver::last_good;
@@ -78,6 +79,10 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
     let mut findings = vec![Finding::ConfigurationFile(config.file().map(Into::into))];
     if config.warnings.contains(&config::Warning::OldKeyVariable) {
         findings.push(Finding::OldKeyVariable);
+    }
+    if !entropy::is_there().await {
+        findings.push(Finding::NoRandomNumbers);
+        return causes::first(findings);
     }
     let asked = ask_the_bot(config);
     let begun = match Network::new(executor, config) {
@@ -438,6 +443,7 @@ mod tests {
             Finding::BotHolds { pid: Some(12), page_off: true },
             Finding::BotHolds { pid: None, page_off: false },
             Finding::BotDoesNotRun,
+            Finding::NoRandomNumbers,
             Finding::PageNotOurs("127.0.0.1:8788".parse().unwrap()),
             Finding::FolderMissing(folder()),
             Finding::FolderClosed(folder()),
