@@ -2,20 +2,21 @@
 
 use testbed::Fault;
 
-use super::scene::until;
+use super::scene::{until, until_or_say};
 use super::systemd::Serving;
 
 /// All that makes a journal.
 const JOURNAL: &str = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket \
      systemd-journald.service";
 
+/// What the bot says on its standard output when it is connected, and on its standard error when it ends.
+const ONLINE: &str = "Bot terhubung ke WhatsApp.";
+const STOPPING: &str = "app: stopping, asked by Term";
+
 impl Serving {
-    /// Lines of the bot in the journal, from its standard error and from its standard output, about connections.
-    fn heard(&self) -> [u32; 2] {
-        ["[[]bot_kjp", "terhubung ke WhatsApp"].map(|part| {
-            let count = format!("journalctl -u bot-kjp -o cat --no-pager | grep -c '{part}' || true");
-            self.server.print(&count).parse().expect("a number")
-        })
+    /// How often a text stands in the bot's journal.
+    fn times(&self, text: &str) -> usize {
+        self.server.journal().matches(text).count()
     }
 
     /// Has the bot make its connection anew, which it logs.
@@ -27,11 +28,11 @@ impl Serving {
         until("the next login", || (logins() > before).then_some(()));
     }
 
-    fn wait_until_heard(&self, before: [u32; 2]) {
-        until("the bot's lines in the journal", || {
-            let now = self.heard();
-            (now[0] > before[0] && now[1] > before[1]).then_some(())
-        });
+    fn wait_for(&self, text: &str, times: usize) {
+        until_or_say(
+            || format!("{text:?} {times} times in\n{}", self.server.journal()),
+            || (self.times(text) == times).then_some(()),
+        );
     }
 }
 
@@ -40,30 +41,31 @@ fn without_a_journal_the_bot_serves_and_it_is_heard_when_there_is_one_again() {
     let serving = Serving::new();
     let server = &serving.server;
     let pid = server.property("MainPID");
+    let before = serving.times(ONLINE);
 
     // It stands still, and goes on.
-    let before = serving.heard();
     server.print("systemctl kill --signal=STOP systemd-journald");
     serving.cut();
     serving.register(1);
     server.print("systemctl kill --signal=CONT systemd-journald");
-    serving.wait_until_heard(before);
+    serving.wait_for(ONLINE, before + 1);
 
     // It dies, and another takes its place and its streams.
-    let before = serving.heard();
     server.print("systemctl kill --signal=KILL systemd-journald");
     serving.cut();
     serving.register(2);
-    serving.wait_until_heard(before);
+    serving.wait_for(ONLINE, before + 2);
 
     // There is none at all, and then one that knows nothing of the streams before.
     server.print(&format!("systemctl stop {JOURNAL}"));
     serving.cut();
     serving.register(3);
     server.print(&format!("systemctl start {JOURNAL}"));
-    let before = serving.heard();
     serving.cut();
     serving.register(4);
-    serving.wait_until_heard(before);
+    serving.wait_for(ONLINE, before + 3);
     assert_eq!(server.property("MainPID"), pid, "the same process all the time");
+    let stopping = serving.times(STOPPING);
+    server.print("systemctl stop bot-kjp");
+    serving.wait_for(STOPPING, stopping + 1);
 }
