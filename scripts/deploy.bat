@@ -17,7 +17,7 @@ if errorlevel 1 (
 )
 
 echo Memeriksa %BOX% ...
-ssh -o ConnectTimeout=60 "%BOX%" "uname -m; df -Pk . | tail -n 1; sha256sum /usr/local/bin/bot-kjp 2>/dev/null || echo none; /usr/local/bin/bot-kjp --version 2>/dev/null || echo none" >"%FOUND%"
+ssh -o ConnectTimeout=60 "%BOX%" "rm -f bot-kjp.new; uname -m; df -Pk . | tail -n 1; sha256sum /usr/local/bin/bot-kjp 2>/dev/null || echo none; /usr/local/bin/bot-kjp --version 2>/dev/null || echo none" >"%FOUND%"
 if errorlevel 1 (
     del "%FOUND%" 2>nul
     echo X Tidak dapat masuk ke %BOX% dengan ssh.
@@ -70,12 +70,17 @@ if %FREE% LSS %NEEDED% (
     exit /b 73
 )
 
+rem scp needs sftp on the box, which dropbear does not bring; cat is everywhere. See scripts/deploy.
 echo Menyalin %FILE% ...
 scp -q "%FILE%" "%BOX%:bot-kjp.new"
+if not errorlevel 1 goto install
+echo scp tidak berhasil (perangkat tanpa sftp?). Menyalin dengan cara kedua ...
+ssh "%BOX%" "cat >bot-kjp.new && echo '%SUM%  bot-kjp.new' | sha256sum -c - >/dev/null || { rm -f bot-kjp.new; exit 1; }" <"%FILE%"
 if errorlevel 1 (
     echo X Penyalinan gagal. Tidak ada yang diubah di perangkat.
     exit /b 1
 )
+:install
 echo Memasang ...
 ssh "%BOX%" "echo '%SUM%  bot-kjp.new' | sha256sum -c - && chmod 755 bot-kjp.new && ./bot-kjp.new install; code=$?; rm -f bot-kjp.new; exit $code"
 :end

@@ -10,9 +10,11 @@ use futures_lite::future::or;
 
 use crate::bell::Bell;
 use crate::cli::terminal::{Farewell, Terminal};
+use crate::cli::wording;
 use crate::clock;
 use crate::config::{Config, Network};
 use crate::disk_space::DiskSpace;
+use crate::entropy::{self, Word};
 use crate::executor::{self, Executor};
 use crate::ledger::process_start::{self, Beginning, Start};
 use crate::ledger::{self, Database, LedgerError, OpenError};
@@ -101,7 +103,7 @@ pub fn run(config: &Config, purpose: Purpose) -> Result<Farewell, AppError> {
 async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<Farewell, AppError> {
     let settings = &config.settings;
     // Before anything is opened, so that no moment is left in which SIGTERM kills.
-    let signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
+    let mut signals = Signals::new([Signal::Term, Signal::Int]).map_err(AppError::Signals)?;
 
     let (serving, pair_with) = match purpose {
         Purpose::Serve => (true, None),
@@ -125,6 +127,19 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
                 "app: the data folder is on an overlay; whether anything survives the power is not known"
             );
         }
+    }
+
+    // All that follows draws random numbers: the database, the session, TLS.
+    let stopped = async { Some(asked_to_stop(&mut signals).await) };
+    let may_begin = async {
+        entropy::wait(tell_of_the_wait).await;
+        None
+    };
+    if let Some(farewell) = or(stopped, may_begin).await {
+        if serving {
+            service_manager::stopping();
+        }
+        return Ok(farewell);
     }
 
     share_the_clock();
@@ -269,7 +284,7 @@ async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<
     let running = connection.clone();
     let mut kept_up = executor.spawn(async move { running.run(parts).await.map(|()| Farewell::Stopped) });
     let shown = async { Ok(Terminal::new(notice, pairing, serving).run().await) };
-    let asked = async { Ok(asked_to_stop(signals).await) };
+    let asked = async { Ok(asked_to_stop(&mut signals).await) };
     let ended: Result<Farewell, ConnectionError> = or(asked, or(shown, &mut kept_up)).await;
 
     if serving {
@@ -332,7 +347,24 @@ async fn begun(database: &Database) -> Option<Start> {
     }
 }
 
-async fn asked_to_stop(mut signals: Signals) -> Farewell {
+/// Says, to the log and to the service manager, that the kernel has no random numbers yet.
+fn tell_of_the_wait(word: Word) {
+    match word {
+        Word::Begun => log::warn!(
+            "app: the kernel has no random numbers yet, as after power-on of a box without a generator: nothing \
+             begins before it has, which may take minutes; if it always does, install haveged"
+        ),
+        Word::GoesOn => {}
+        Word::Over(time) => log::info!("app: the kernel has random numbers, after {} s", time.as_secs()),
+    }
+    let status = match word {
+        Word::Begun | Word::GoesOn => wording::NO_RANDOM_NUMBERS_YET,
+        Word::Over(_) => wording::RANDOM_NUMBERS_ARE_THERE,
+    };
+    service_manager::goes_on(status, entropy::PUT_OFF);
+}
+
+async fn asked_to_stop(signals: &mut Signals) -> Farewell {
     while let Some(signal) = signals.next().await {
         match signal {
             Ok(signal) => {

@@ -35,8 +35,9 @@
 //! | [`whatsapp`] | client, session, transport, inbox, outbox | `net`, `ledger`, `pairing` |
 //! | [`net`] | names by a ladder of ways ([`net::resolver`]), dialling, TLS, HTTP, is the line up | – |
 //! | [`supabase`] | PostgREST client, meaning of its answers, sync | `net`, `ledger` |
-//! | [`disk_space`], [`trusted_clock`], [`service_result`] | what the machine is asked: room on the disk, a time to believe, why the process before ended | – |
-//! | [`logging`] | stderr and a bounded file: masked, repetitions counted | – |
+//! | [`disk_space`], [`entropy`], [`trusted_clock`], [`service_result`] | what the machine is asked: room on the disk, random numbers soon after a boot, a time to believe, why the process before ended | – |
+//! | [`logging`] | stderr and a bounded file: masked, repetitions counted | `outlet` |
+//! | [`outlet`] | stdout and stderr, which never make anybody wait for their reader | – |
 //! | [`watch`] | what is wrong and who is told: status page, metrics, alerts | reads all, changes nothing |
 //! | [`service_manager`] | what systemd, or our own supervisor, hears and wants | – |
 //!
@@ -61,6 +62,7 @@
 //! * *decided that WhatsApp has to wait?* [`whatsapp::backlog`], asked by [`whatsapp::transport`].
 //! * *decided that something is wrong?* The registry in [`watch::warning`]; who is told of it and how
 //!   often: [`watch::alert`]; in which words: [`watch::wording`].
+//! * *decided that nobody waits for a log that nobody reads?* [`outlet`].
 //! * *decided that the disk has no room for registrations?* [`disk_space::Limits`]; what is answered then,
 //!   in [`reception`].
 //! * *decided which time it is?* [`trusted_clock`]; the day of a registration, [`desk::step`].
@@ -77,10 +79,9 @@
 //! # Threads and memory
 //!
 //! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
-//! blocking HTTP and heavy key generation borrow a third that exists only while it works
-//! ([`worker`]). Every queue and cache has a bound, a named constant beside it says why;
-//! [`bounds`] lists what a stranger can make grow. Every table is
-//! bounded by age or by number (`tests/growth.rs` lives through years of it), except for registrations
+//! blocking HTTP, heavy key generation and the first question for random numbers ([`entropy`]) borrow a
+//! third that exists only while it works ([`worker`]). Every queue and cache has a bound, a named constant
+//! beside it says why; [`bounds`] lists what a stranger can make grow. Every table is bounded by age or by number (`tests/growth.rs` lives through years of it), except for registrations
 //! that Supabase does not have: those stay until it does.
 
 pub mod app;
@@ -91,10 +92,12 @@ pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod disk_space;
+pub mod entropy;
 pub mod executor;
 pub mod ledger;
 pub mod logging;
 pub mod net;
+pub mod outlet;
 pub mod pairing;
 pub mod persistence;
 pub mod personal;

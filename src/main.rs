@@ -8,7 +8,7 @@ use bot_kjp::app::{self, AppError, Purpose};
 use bot_kjp::cli::exit_code::ExitCode as Code;
 use bot_kjp::cli::{Surroundings, Task, execute, pair, wording};
 use bot_kjp::config::environment_file::{self, EnvironmentFile};
-use bot_kjp::{logging, supabase};
+use bot_kjp::{logging, outlet, supabase};
 
 fn main() -> ExitCode {
     // What the service gets from systemd or the init script, for commands that root types on the box.
@@ -45,7 +45,7 @@ fn start(task: Task) -> Code {
     match ended {
         Ok(farewell) => {
             // Nobody may be listening any more.
-            let _ = writeln!(stdout(), "{}", farewell.sentence());
+            let _ = writeln!(outlet::out(), "{}", farewell.sentence());
             farewell.exit_code()
         }
         Err(error @ AppError::Volatile(_)) => told(&error, Some(wording::VOLATILE), exit_code(&error)),
@@ -58,9 +58,9 @@ fn failed(error: &dyn std::fmt::Display, code: Code) -> Code {
 }
 
 fn told(error: &dyn std::fmt::Display, summary: Option<&str>, code: Code) -> Code {
-    let _ = writeln!(stderr(), "bot-kjp: {error}");
+    let _ = writeln!(outlet::error(), "bot-kjp: {error}");
     if let Some(summary) = summary {
-        let _ = writeln!(stderr(), "{summary}");
+        let _ = writeln!(outlet::error(), "{summary}");
     }
     code
 }

@@ -73,6 +73,15 @@ pub async fn keep_informed(status: impl Fn() -> String) -> Infallible {
     }
 }
 
+/// Says that the start goes on, and asks for `time` from now on until it must be over. Never to be said together with
+/// a sign of life: the first of those has the watchdog run, and a start is no place for signs of life.
+///
+/// `status`: why it takes long, in one line, in Indonesian.
+pub fn goes_on(status: &str, time: Duration) {
+    let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::ExtendTimeoutUsec(microseconds), NotifyState::Status(status)]);
+}
+
 /// Says that the bot is ending.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);

@@ -1,7 +1,7 @@
 //! The one blocking worker: a thread that exists only while a blocking call is under way.
 //!
-//! HTTP by ureq and whatsapp-rust's heavy computations (pre-key batches, PBKDF2) would stall the
-//! executor. They run here, one at a time, so the process never has more than three threads:
+//! HTTP by ureq, whatsapp-rust's heavy computations (pre-key batches, PBKDF2) and a kernel without random
+//! numbers would stall the executor. They run here, one at a time, so the process never has more than three threads:
 //! executor, reactor, worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

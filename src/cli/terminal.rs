@@ -1,7 +1,7 @@
 //! What the operator sees on the terminal while the bot runs: how linking stands and what happens to the
 //! connection. With `pair`, what the operator answers.
 
-use std::io::{IsTerminal as _, Stdout, Write as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::pairing_screen::{Offer, PairingScreen};
 use super::qr::Surface;
 use super::wording;
 use crate::clock;
+use crate::outlet::{self, Outlet};
 use crate::pairing::answer::Paste;
 use crate::pairing::{AnswerError, Linking, Pairing, PasskeyRequest, Stage, browser};
 use crate::whatsapp::connection::Notice;
@@ -84,7 +85,7 @@ pub struct Terminal {
     /// Goes on after pairing, and shows new codes for as long as nobody uses one.
     serving: bool,
     surface: Surface,
-    screen: Option<PairingScreen<Stdout>>,
+    screen: Option<PairingScreen<Outlet>>,
     shown: Option<Shown>,
     /// Linking, as far as it has been shown.
     told: Linking,
@@ -319,7 +320,7 @@ impl Terminal {
     fn offer(&mut self, code: Code, until: Instant) {
         let surface = self.surface;
         let left = until.saturating_duration_since(clock::now()).as_secs_f64().round();
-        let screen = self.screen.get_or_insert_with(|| PairingScreen::new(stdout(), surface));
+        let screen = self.screen.get_or_insert_with(|| PairingScreen::new(outlet::out(), surface));
         if let Err(error) = screen.show(&code.offer(), left as u64) {
             log::error!("terminal: the pairing code could not be shown: {error}");
         }
@@ -354,7 +355,7 @@ impl Terminal {
         self.shown = None;
         let said = match self.screen.take() {
             Some(screen) => screen.close(sentence),
-            None => writeln!(stdout(), "{sentence}"),
+            None => outlet::out().write_all(format!("{sentence}\n").as_bytes()),
         };
         if let Err(error) = said {
             log::debug!("terminal: not written: {error}");

@@ -278,6 +278,11 @@ fn printable(text: &str) -> String {
 pub const NOT_PAIRED: &str = "Bot belum tertaut ke WhatsApp dan kodenya tidak dipakai. Siapkan HP, lalu jalankan di \
      perangkat bot: sudo bot-kjp pair";
 
+/// While the start waits, and after it; `systemctl status` shows them.
+pub const NO_RANDOM_NUMBERS_YET: &str = "Perangkat baru menyala dan belum punya bilangan acak (entropi); bot menunggu, \
+     bisa beberapa menit, lalu jalan sendiri";
+pub const RANDOM_NUMBERS_ARE_THERE: &str = "Bot sedang dimulai";
+
 /// Stopped because somebody asked for it.
 pub const STOPPED: &str = "Bot berhenti.";
 
@@ -430,6 +435,11 @@ pub fn doctor_finding(finding: &Finding) -> String {
             )
         }
         Finding::Address(address) => format!("Ada alamat ({address}) dan jalan ke internet."),
+        Finding::NoRandomNumbers => {
+            "Perangkat belum punya bilangan acak (entropi), biasanya karena baru menyala: bot \
+             menunggu, dan yang lain belum dapat diperiksa."
+                .to_owned()
+        }
         Finding::NoWayOut => "Tidak ada alamat atau jalan ke internet.".to_owned(),
         Finding::ClockRight { behind } => format!("Jam benar (selisih {} detik).", behind.abs()),
         Finding::ClockWrong { behind } => {
@@ -625,6 +635,9 @@ pub fn doctor_advice(finding: &Finding) -> Option<String> {
         Finding::OpenToOthers { file, .. } => return Some(format!("sudo chmod 600 {}", file.display())),
         Finding::OwnedByAnother { folder, .. } => {
             return Some(format!("sudo chown -R --reference={0} {0}", folder.display()));
+        }
+        Finding::NoRandomNumbers => {
+            "Tunggu beberapa menit, lalu jalankan lagi. Bila setiap kali lama: sudo apt install haveged"
         }
         Finding::NoWayOut => "Periksa kabel atau Wi-Fi, lalu modem. Lihat alamat perangkat ini: ip addr",
         Finding::ClockWrong { .. } | Finding::ClockInThePast => {

@@ -9,7 +9,7 @@ mod file;
 mod mask;
 mod repeats;
 
-use std::io::{Write as _, stderr};
+use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use simple_logger::SimpleLogger;
 
 use crate::clock;
 use crate::config;
+use crate::outlet;
 use crate::trusted_clock;
 use file::LogFile;
 pub(crate) use mask::mask_numbers;
@@ -27,7 +28,7 @@ use repeats::Repeats;
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// `simple_logger` decides what is written. It does not write: it panics when stderr is full or
-/// gone, and a bot must not die of a full log.
+/// gone, and a bot must not die of a full log, nor wait for its reader.
 struct MaskingLogger {
     levels: SimpleLogger,
     out: Mutex<Out>,
@@ -78,7 +79,7 @@ impl Out {
     /// A log that cannot be written is nobody's trouble but the reader's.
     fn write(&mut self, line: &str, now: Instant) {
         // One write, so that lines of several threads do not mix; journald adds the time.
-        let _ = stderr().lock().write_all(format!("{line}\n").as_bytes());
+        let _ = outlet::error().write_all(format!("{line}\n").as_bytes());
         if let Some(file) = &mut self.file {
             file.write(line, trusted_clock::now(), now);
         }

@@ -775,6 +775,25 @@ mod tests {
         });
     }
 
+    /// Nobody has told the time in this process.
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_is_no_reason_to_stay_away_while_nobody_has_told_the_time() {
+        run(async |executor| {
+            let authority = Authority::new();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            greet(executor, listener, authority.server_between(NAME, 4000, 4001));
+            let resolver = Resolver::with_servers(executor, &[dns(executor, [127, 0, 0, 1]).await]);
+            connect_tls(&resolver, &authority.client(), NAME, port).await.map(drop).unwrap();
+            // For another name it is as good as any other.
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            greet(executor, listener, authority.server_between("another.example", 4000, 4001));
+            let error = connect_tls(&resolver, &authority.client(), NAME, port).await.map(drop).unwrap_err();
+            assert!(error.to_string().contains("no TLS for the name"), "{error}");
+        });
+    }
+
     #[test]
     fn an_address_with_a_wrong_certificate_leads_to_the_other_servers_answer_and_names_the_liar() {
         run(async |executor| {

@@ -34,9 +34,15 @@ impl Authority {
 
     /// The same; the certificate expires at the beginning of that year.
     pub(super) fn server_until(&self, subject: &str, year: i32) -> TlsAcceptor {
+        self.server_between(subject, 1975, year)
+    }
+
+    /// The same; it is valid from the beginning of a year to that of another.
+    pub(super) fn server_between(&self, subject: &str, first: i32, last: i32) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([subject.to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.not_before = rcgen::date_time_ymd(first, 1, 1);
+        params.not_after = rcgen::date_time_ymd(last, 1, 1);
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -4,9 +4,11 @@
 //! runs `cargo test --test box`.
 
 mod boot;
+mod no_journal;
 mod power_cut;
 #[path = "../it/qr_camera.rs"]
 mod qr_camera;
+mod randomness;
 mod scene;
 #[path = "../it/seed.rs"]
 mod seed;

@@ -158,6 +158,12 @@ impl Scene {
         self.begin(Begin::SwitchedOn, Some(clock))
     }
 
+    /// Switches the box on where the boot loader gives the kernel no seed for its random numbers.
+    pub fn switch_on_without_seed(&self) -> Machine {
+        let (first, disk) = (self.first(), self.disk.path());
+        start(&Hardware { seed: false, ..self.hardware(Begin::SwitchedOn, None, &first, &disk) })
+    }
+
     /// Switches the box on, or has it come from where it was the first time that this was called: the kernel
     /// runs, nothing has been read from the disk. That way it is where it was in a tenth of the time, and
     /// every file system that a power cut leaves behind is mounted as ever.
@@ -177,12 +183,30 @@ impl Scene {
     }
 
     fn begin(&self, begin: Begin<'_>, clock: Option<&str>) -> Machine {
-        let disk = &self.losing.as_ref().map_or_else(|| self.disk.path(), LosingDisk::socket);
-        let (parts, first) = (&self.parts, &self.first());
-        let init = Init::Busybox;
-        let hardware =
-            Hardware { parts, init, first, disk, ports: &[], counts_instructions: false, clock, begin };
-        Machine::start(&hardware).expect("the box is switched on")
+        let disk = self.losing.as_ref().map_or_else(|| self.disk.path(), LosingDisk::socket);
+        let first = self.first();
+        start(&self.hardware(begin, clock, &first, &disk))
+    }
+
+    fn hardware<'a>(
+        &'a self,
+        begin: Begin<'a>,
+        clock: Option<&'a str>,
+        first: &'a Path,
+        disk: &'a Path,
+    ) -> Hardware<'a> {
+        let (parts, init) = (&self.parts, Init::Busybox);
+        Hardware {
+            parts,
+            init,
+            first,
+            disk,
+            ports: &[],
+            counts_instructions: false,
+            clock,
+            seed: true,
+            begin,
+        }
     }
 
     /// Links the bot with the operator's phone, as an operator does who has logged in on the box.
@@ -270,6 +294,10 @@ impl Scene {
             || (found() == expected).then_some(()),
         );
     }
+}
+
+fn start(hardware: &Hardware<'_>) -> Machine {
+    Machine::start(hardware).expect("the box is switched on")
 }
 
 /// Looks until there is something to find.

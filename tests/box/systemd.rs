@@ -25,9 +25,9 @@ const QUICKER: &str = "[Service]\nWatchdogSec=20\nRestartSec=1\n";
 const QUICKER_RETRY: &str = "[Timer]\nOnActiveSec=\nOnActiveSec=10\nAccuracySec=1\n";
 
 /// The box, and how it is reached by ssh.
-struct Server {
-    scene: Scene,
-    machine: Machine,
+pub struct Server {
+    pub scene: Scene,
+    pub machine: Machine,
     folder: TempDir,
 }
 
@@ -44,20 +44,20 @@ impl Server {
         Self { scene, machine, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    fn print(&self, command: &str) -> String {
+    pub fn print(&self, command: &str) -> String {
         self.machine.print(command).expect("the box answers").trim().to_owned()
     }
 
     /// A property of the unit.
-    fn property(&self, name: &str) -> String {
+    pub fn property(&self, name: &str) -> String {
         self.print(&format!("systemctl show --value -p {name} bot-kjp"))
     }
 
-    fn wait_for(&self, name: &str, value: &str) {
+    pub fn wait_for(&self, name: &str, value: &str) {
         until(&format!("{name}={value} of the unit"), || (self.property(name) == value).then_some(()));
     }
 
-    fn journal(&self) -> String {
+    pub fn journal(&self) -> String {
         self.journal_of("bot-kjp")
     }
 
@@ -173,6 +173,7 @@ fn switch_on(scene: &Scene) -> Machine {
         ports: &[SSH],
         counts_instructions: false,
         clock: None,
+        seed: true,
         begin: Begin::SwitchedOn,
     };
     let machine = Machine::start(&hardware).expect("the box is switched on");
@@ -186,15 +187,15 @@ static INSTALLED: Mutex<Weak<Booted>> = Mutex::new(Weak::new());
 
 /// A box on which a first deployment has installed the bot, paired by its operator, and its first customer,
 /// who has registered somebody.
-struct Serving {
-    server: Server,
+pub struct Serving {
+    pub server: Server,
     ani: Customer,
     phone: Handset,
     _installed: Arc<Booted>,
 }
 
 impl Serving {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut last = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
         let (server, installed) = if let Some(installed) = last.upgrade() {
             let server = Server::on(Parts::find().expect("parts of a box"), &installed);
@@ -221,7 +222,7 @@ impl Serving {
         serving
     }
 
-    fn register(&self, n: usize) {
+    pub fn register(&self, n: usize) {
         let answer = self.server.scene.ask(&self.phone, &self.ani.registration_text(n));
         assert!(answer.contains("berhasil"), "{answer}");
     }

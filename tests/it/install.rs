@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use bot_kjp::config;
+use bot_kjp::entropy::NO_ENTROPY_VARIABLE;
 use testbed::WhatsApp;
 
 use super::bot::{Bot, command, program};
@@ -301,6 +302,26 @@ fn the_init_script_keeps_the_bot_running_under_a_bare_busybox() {
 }
 
 #[test]
+fn a_box_that_boots_without_random_numbers_waits_for_them_without_systemd_too() {
+    let machine = Machine::start(Programs::Debian, Network::Own);
+    machine.carry(|_| {});
+    machine.done(&[CARRIED, "install", "--no-start"]);
+    machine.write("/run/no-random-numbers", "");
+    machine.write(SECRETS, &format!("{NO_ENTROPY_VARIABLE}=/run/no-random-numbers\n"));
+    machine.done(&[SCRIPT, "start"]);
+    let bot = machine.next_bot(0);
+    machine.until("word of it in the log", || {
+        machine.log().contains("the kernel has no random numbers yet").then_some(())
+    });
+    machine.done(&[SCRIPT, "status"]);
+    assert!(!machine.path(LEDGER).exists(), "nothing has begun");
+    machine.done(&["rm", "/run/no-random-numbers"]);
+    machine.until("the bot's page", || (machine.tried(&[PROGRAM, "status"]).0 != 69).then_some(()));
+    assert_eq!(machine.pid("bot-kjp.pid"), Some(bot), "the same process");
+    machine.done(&[SCRIPT, "stop"]);
+}
+
+#[test]
 fn pairing_on_a_box_pauses_the_service_and_needs_no_key() {
     let server = WhatsApp::start(testbed::Options::default()).expect("WhatsApp's side starts");
     let machine = Machine::start(Programs::Debian, Network::Shared);
@@ -356,6 +377,8 @@ fn deploy_does_the_same_on_windows() {
     // What runs on the box is the same text.
     let look = script.lines().find_map(|line| line.strip_prefix("look=\"")?.strip_suffix('"')).unwrap();
     assert!(batch.contains(&format!("\"{look}\"")), "{look}");
+    let take = script.lines().find_map(|line| line.strip_prefix("take=\"")?.strip_suffix('"')).unwrap();
+    assert!(batch.contains(&format!("\"{}\" <\"%FILE%\"", take.replace("$sum", "%SUM%"))), "{take}");
     let install = script.lines().last().unwrap();
     let (_, install) = install.split_once("\"$box\" ").unwrap();
     assert!(batch.contains(&install.replace("$sum", "%SUM%").replace("\\$", "$")), "{install}");

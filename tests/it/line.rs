@@ -10,6 +10,7 @@ use testbed::proxy::{Fault as Tcp, When, Whom};
 use super::bot::Bot;
 use super::guest::{Guest, check};
 use super::line_scene::{LineScene, RESOLVERS, Toll};
+use super::scene::until;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -368,6 +369,16 @@ fn another_address_of_the_box_is_another_connection_at_once() {
 }
 
 #[test]
+fn an_address_that_is_lost_for_minutes_with_the_cable_in_is_missed_at_once_and_its_return_too() {
+    let row = Row { speed: 4, lasts: 3 * MINUTE, attempts: 12, back_within: 20 * SECOND };
+    let lose = |scene: &LineScene| scene.line.lose_address().expect("no address");
+    let regain = |scene: &LineScene| scene.line.regain_address().expect("the same address");
+    let begun = outage(&row, lose, regain);
+    printed(&begun.bot, "the box has another network address now");
+    begun.end();
+}
+
+#[test]
 fn a_line_that_dies_and_returns_fifty_times_wears_nobody_out() {
     const TIMES: usize = 50;
     let mut begun = Begun::new(10);
@@ -458,6 +469,28 @@ fn a_clock_that_jumps_fifty_years_confuses_nobody() {
     }
     let after = scene.toll(&bot);
     assert!(after.attempts - before.attempts <= 3 * 4, "{before:?} {after:?}");
+    ani.register_and_wait(&scene.scene);
+    check(&scene.scene, bot, &mut [ani]);
+}
+
+/// Nobody has told this bot the time, so the certificates are judged by the clock that is set back.
+#[test]
+fn a_clock_that_is_set_back_between_two_packets_of_a_handshake_keeps_nobody_offline() {
+    let error = tempfile::NamedTempFile::new().expect("a file");
+    let mut scene = LineScene::new(1, SHIPPED);
+    scene.scene.home.secret(bot_kjp::clock::ERROR_VARIABLE, &error.path().display().to_string());
+    let proxy = &scene.proxies[0];
+    let before = (scene.logins(), proxy.counts().bytes_to_client);
+    // In the middle of the server's first word, before its certificate.
+    proxy.set_fault(Whom::New, &Tcp::HalfOpen { when: When::from_server(40) }).expect("the fault is set");
+    let bot = scene.scene.run();
+    until(|| (proxy.counts().bytes_to_client >= before.1 + 40).then_some(())).expect("a handshake");
+    let to_1970 = -bot_kjp::clock::unix_seconds();
+    std::fs::write(error.path(), to_1970.to_string()).expect("the clock is set");
+    scene.heal();
+    let took = scene.wait_for_login(before.0, &bot);
+    assert!(took <= 15 * SECOND, "online after {took:?}; the bot printed:\n{}", bot.output());
+    let mut ani = Guest::new(&scene.scene, 0);
     ani.register_and_wait(&scene.scene);
     check(&scene.scene, bot, &mut [ani]);
 }

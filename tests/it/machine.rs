@@ -104,6 +104,11 @@ impl Machine {
         Path::new(&format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
     }
 
+    /// Its network, for programs outside of it.
+    pub fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.init).into()
+    }
+
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
     }

@@ -6,10 +6,12 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use bot_kjp::clock;
+use bot_kjp::entropy::NO_ENTROPY_VARIABLE;
 use bot_kjp::executor::STALL_VARIABLE;
 use testbed::WhatsApp;
 
 use super::bot::{Bot, DEADLINE, Home};
+use super::health::doctor;
 
 /// What the bot is told of its watchdog; it speaks twice as often.
 const WATCHDOG: Duration = Duration::from_secs(1);
@@ -84,6 +86,45 @@ fn systemd_hears_that_the_bot_is_ready_alive_stalled_and_stopping() {
     let (status, _) = bot.terminate();
     assert!(status.success());
     manager.wait_for("STOPPING=1");
+}
+
+#[test]
+fn systemd_is_asked_for_more_time_and_told_why_until_the_kernel_has_random_numbers() {
+    let server = WhatsApp::start(testbed::Options::default()).expect("WhatsApp's side starts");
+    let mut home = Home::new(&server);
+    let none = home.path().join("no-random-numbers");
+    std::fs::write(&none, "").expect("the kernel has none");
+    home.secret(NO_ENTROPY_VARIABLE, &none.display().to_string());
+    home.secret(clock::SPEED_VARIABLE, "20");
+    let manager = Manager::listen(&home);
+    let bot = manager.start(&home);
+    for _ in 0..4 {
+        let word = manager.hear(DEADLINE).expect("a word about the wait");
+        // A sign of life would have the watchdog run.
+        assert!(!word.contains("WATCHDOG") && !word.contains("READY"), "{word}");
+        assert!(word.contains("EXTEND_TIMEOUT_USEC=60000000\nSTATUS="), "{word}");
+        assert!(word.contains("belum punya bilangan acak"), "{word}");
+    }
+    bot.wait_for_line("the kernel has no random numbers yet");
+    assert!(!home.data().join("bot-kjp.db").exists(), "nothing has begun");
+    assert!(bot.status("Threads") <= 3);
+    let (code, said) = doctor(&home);
+    assert!(code == Some(1) && said.contains("✖ Perangkat belum punya bilangan acak"), "{code:?}: {said}");
+
+    std::fs::remove_file(&none).expect("now it has");
+    let ready = manager.wait_for("READY=1");
+    assert!(ready.contains("\nSTATUS=WhatsApp: "), "{ready}");
+    manager.wait_for("WATCHDOG=1");
+    bot.wait_for_line("the kernel has random numbers, after");
+    let (status, _) = bot.terminate();
+    assert!(status.success());
+
+    // Told to stop while it waits, it stops.
+    std::fs::write(&none, "").expect("the kernel has none");
+    let bot = manager.start(&home);
+    manager.wait_for("EXTEND_TIMEOUT_USEC");
+    let (status, took) = bot.terminate();
+    assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn is_cause(finding: &Finding) -> bool {
     match finding {
         Finding::SandboxRefused(_)
         | Finding::AccountMissing
+        | Finding::NoRandomNumbers
         | Finding::NoWayOut
         | Finding::NobodyAnswers { .. }
         | Finding::LargePacketsVanish { .. }

@@ -29,6 +29,8 @@ pub enum Finding {
     OldKeyVariable,
     /// Something that only shows when it is used: the certificate file, an address.
     ConfigurationUnusable(String),
+    /// The kernel has none yet, and whatever needs one would wait.
+    NoRandomNumbers,
     /// A running bot answered.
     BotRuns(State),
     /// What that bot says.
@@ -330,6 +332,7 @@ impl Finding {
             | Self::BrokenDatabase(_)
             | Self::OpenToOthers { .. }
             | Self::OwnedByAnother { .. }
+            | Self::NoRandomNumbers
             | Self::NoWayOut
             | Self::ClockWrong { .. }
             | Self::ClockInThePast
@@ -359,6 +362,7 @@ impl Finding {
             | Self::SandboxRefused(_)
             | Self::AccountMissing
             | Self::SandboxLoosened(_)
+            | Self::NoRandomNumbers
             | Self::PageNotOurs(_)
             | Self::TooSlow(Check::Bot) => Section::Bot,
             Self::FolderMissing(_)

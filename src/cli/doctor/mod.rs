@@ -28,6 +28,7 @@ use super::wording;
 use crate::app;
 use crate::clock;
 use crate::config::{self, Config};
+use crate::entropy;
 use crate::executor::{self, Executor};
 use crate::net::deadline::within;
 use crate::net::resolver::last_good;
@@ -79,6 +80,10 @@ async fn checks(executor: Executor, config: &Config, key_given: bool) -> Vec<Fin
     let mut findings = vec![Finding::ConfigurationFile(config.file().map(Into::into))];
     if config.warnings.contains(&config::Warning::OldKeyVariable) {
         findings.push(Finding::OldKeyVariable);
+    }
+    if !entropy::is_there().await {
+        findings.push(Finding::NoRandomNumbers);
+        return causes::first(findings);
     }
     let asked = ask_the_bot(config);
     let sandbox = on_a_thread("systemd", sandbox);
@@ -460,6 +465,7 @@ mod tests {
             Finding::BotHolds { pid: None, page_off: false },
             Finding::BotDoesNotRun,
             Finding::AccountMissing,
+            Finding::NoRandomNumbers,
             Finding::PageNotOurs("127.0.0.1:8788".parse().unwrap()),
             Finding::FolderMissing(folder()),
             Finding::FolderClosed(folder()),

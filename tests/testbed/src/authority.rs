@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use futures_rustls::rustls::crypto::ring;
@@ -20,6 +21,9 @@ const PADDING: u16 = 2500;
 
 /// An extension that nobody knows and nobody has to know (RFC 5280 §4.2), below the arc for examples.
 const PADDING_OID: [u64; 7] = [2, 999, 1, 3, 6, 1, 1];
+
+/// Age of a server's certificate when the server starts.
+const RENEWED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many there were.
 static AUTHORITIES: AtomicU64 = AtomicU64::new(0);
@@ -66,6 +70,8 @@ impl Authority {
         let certificate = CertificateParams::new(names.to_vec())
             .and_then(|mut parameters| {
                 parameters.custom_extensions.push(padding());
+                // As of a server whose certificate was renewed yesterday.
+                parameters.not_before = (SystemTime::now() - RENEWED).into();
                 parameters.signed_by(&key, &self.0.issuer)
             })
             .with_context(|| format!("signing a certificate for {names:?}"))?;

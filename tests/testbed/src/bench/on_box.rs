@@ -128,6 +128,7 @@ fn measure(arguments: &Arguments) -> Result<Measurement> {
         ports: &[],
         counts_instructions: true,
         clock: None,
+        seed: true,
         begin: Begin::SwitchedOn,
     };
     let machine = Machine::start(&hardware)?;

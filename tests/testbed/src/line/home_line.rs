@@ -186,6 +186,22 @@ impl Line {
         Ok(())
     }
 
+    /// The home's address is gone, and its ways with it, though the cable is in: a lease that nobody renews.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn lose_address(&self) -> Result<()> {
+        self.home.run("ip", &["addr", "flush", "dev", AT_HOME])
+    }
+
+    /// The home has the address again that it lost.
+    ///
+    /// # Errors
+    /// When it has it already.
+    pub fn regain_address(&self) -> Result<()> {
+        self.give_address(self.address())
+    }
+
     /// The home gets IPv6 alone, as from a provider that translates addresses: [`HOME6`], and a way out by
     /// [`ROUTER6`]. For [`Line::host`]s of both families the line is there already.
     ///

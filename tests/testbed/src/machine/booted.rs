@@ -135,7 +135,7 @@ fn hardware<'a>(
     begin: Begin<'a>,
 ) -> Hardware<'a> {
     let init = Init::Systemd;
-    Hardware { parts, init, first, disk, ports, counts_instructions: false, clock: None, begin }
+    Hardware { parts, init, first, disk, ports, counts_instructions: false, clock: None, seed: true, begin }
 }
 
 /// All that a state depends on.

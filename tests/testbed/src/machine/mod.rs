@@ -138,6 +138,9 @@ pub struct Hardware<'a> {
     pub counts_instructions: bool,
     /// What the clock says when it is switched on, as `1970-01-01T00:00:00`; the real time if none.
     pub clock: Option<&'a str>,
+    /// Whether the kernel is given a seed for its random numbers. Without, there are none for a second or longer,
+    /// until somebody waits for them.
+    pub seed: bool,
     pub begin: Begin<'a>,
 }
 
@@ -174,7 +177,7 @@ impl Hardware<'_> {
         let shell = format!("socket,id=shell,path={},server=on,wait=on", ways.shell.display());
         let monitor = format!("unix:{},server=on,wait=off", ways.monitor.display());
         let mut arguments: Vec<String> = [
-            ["-M", "virt"],
+            ["-M", if self.seed { "virt" } else { "virt,dtb-randomness=off" }],
             ["-cpu", "cortex-a53"],
             ["-smp", "1"],
             ["-m", &memory],
