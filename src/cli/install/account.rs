@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use super::files::{Failure, Root};
 use super::overlay::{ACCOUNT, DATA};
+use crate::clock;
 
 const PASSWD: &str = "etc/passwd";
 const GROUP: &str = "etc/group";
@@ -16,6 +19,13 @@ const SYSTEM_IDS: std::ops::RangeInclusive<u32> = 100..=999;
 
 /// The account's name as the system's comment has it.
 const COMMENT: &str = "WhatsApp registration bot";
+
+/// How `userdel` ends while the user has a process (userdel(8)).
+const USER_IN_USE: i32 = 8;
+
+/// How long such a process may take to end, and the time between two looks.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Numbers of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +82,7 @@ pub fn create(root: &Root) -> Result<(), Failure> {
 /// # Errors
 /// A program or a write failed.
 pub fn remove(root: &Root) -> Result<(), Failure> {
-    if root.is_this_machine() && (run("userdel", &[ACCOUNT])? || run("deluser", &[ACCOUNT])?) {
+    if root.is_this_machine() && (delete_user()? || run("deluser", &[ACCOUNT])?) {
         // userdel removes the group with its only user.
         if number(&root.read_text(GROUP)?, ACCOUNT).is_some() {
             let _ = run("groupdel", &[ACCOUNT])? || run("delgroup", &[ACCOUNT])?;
@@ -89,17 +99,44 @@ pub fn remove(root: &Root) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `userdel`; `false` if there is none. It refuses while a process of the user is left, and what was stopped a moment
+/// ago may have left one: the logger ends when it has read all.
+fn delete_user() -> Result<bool, Failure> {
+    let end = clock::now() + LEFT_BEHIND;
+    loop {
+        match output("userdel", &[ACCOUNT])? {
+            None => return Ok(false),
+            Some(output) if output.status.code() == Some(USER_IN_USE) && clock::now() < end => {
+                thread::sleep(LOOK);
+            }
+            Some(output) => return succeeded("userdel", &output).map(|()| true),
+        }
+    }
+}
+
 /// Runs a program; `false` if there is none of that name.
 fn run(program: &str, arguments: &[&str]) -> Result<bool, Failure> {
+    match output(program, arguments)? {
+        None => Ok(false),
+        Some(output) => succeeded(program, &output).map(|()| true),
+    }
+}
+
+/// How a program ended and what it said; `None` if there is none of that name.
+fn output(program: &str, arguments: &[&str]) -> Result<Option<Output>, Failure> {
     match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => Ok(true),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Failure::new(program, io::Error::other(format!("{}: {said}", output.status))))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Ok(output) => Ok(Some(output)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::new(program, error)),
     }
+}
+
+fn succeeded(program: &str, output: &Output) -> Result<(), Failure> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Failure::new(program, io::Error::other(format!("{}: {said}", output.status))))
 }
 
 /// The number of a user or group in a list as passwd(5) and group(5) describe it.
