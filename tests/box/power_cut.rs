@@ -50,8 +50,8 @@ const BY_THE_CLOCK_ONE_IN: usize = 4;
 /// … at a write that is one of so many next ones: a commit is one or two.
 const WRITES: usize = 60;
 
-/// Share of the cuts that must tear a block, in percent.
-const TORN_PERCENT: usize = 50;
+/// Share of the cuts that must tear a block, in percent. As a rule it is twice that and more.
+const TORN_PERCENT: usize = 25;
 
 /// Share of the cuts that must leave a message without its answer, in percent.
 const HITS_PERCENT: usize = 60;
