@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_lite::future::{or, zip};
+use futures_lite::future::{or, pending, zip};
 use sha2::{Digest, Sha256};
 use smol::lock;
+use wacore::iq::keepalive::KeepaliveSpec;
 use wacore_binary::Jid;
 use waproto::whatsapp as wa;
 use whatsapp_rust::cache::Freshness;
@@ -39,6 +40,11 @@ const LOOK_AHEAD: usize = 16;
 
 /// WhatsApp acknowledges within a second or not at all; then the reply is sent again.
 const ACK_DEADLINE: Duration = Duration::from_secs(20);
+
+/// An ack that is late by so much, on a line that has carried nothing since, has WhatsApp asked whether it is there:
+/// else nobody could tell a reply that it does not take from a line that died. It has the rest of [`ACK_DEADLINE`] to
+/// answer, and whatsapp-rust takes a socket for dead only after that.
+const ASK_AFTER: Duration = Duration::from_secs(10);
 
 /// How long the loop sleeps when nothing is due and nobody rings: covers replies whose next
 /// attempt lies in the future.
@@ -304,7 +310,9 @@ impl Outbox {
         let mut ack = self.connection.acks().expect(id);
         let mut sent_at = clock::now();
         let mut outcome = self
-            .answer(&ack, async { client.send_message_with_options(chat, message, options).await.map(drop) })
+            .answer(client, &ack, async {
+                client.send_message_with_options(chat, message, options).await.map(drop)
+            })
             .await;
         let stanza = sent.try_recv().ok().flatten();
         let mut other = stanza.as_deref().and_then(|stanza| refusal::readdressed(stanza, person, &own));
@@ -327,7 +335,9 @@ impl Outbox {
                     ack = self.connection.acks().expect(id);
                     sent_at = clock::now();
                     outcome = self
-                        .answer(&ack, async { client.send_node(stanza).await.map_err(SendError::from) })
+                        .answer(client, &ack, async {
+                            client.send_node(stanza).await.map_err(SendError::from)
+                        })
                         .await;
                 }
                 (After::Delivered, _) => return self.delivered(due, person, facts),
@@ -347,9 +357,7 @@ impl Outbox {
             }
         }
         match outcome {
-            Sent::Unanswered
-                if self.connection.standing().last_stanza.is_none_or(|heard| heard < sent_at) =>
-            {
+            Sent::Unanswered if !self.heard_since(sent_at) => {
                 // A line that carries nothing says nothing about the reply.
                 log::warn!(
                     "outbox: reply {id} not acknowledged, sent again later; nothing else was heard either"
@@ -378,7 +386,13 @@ impl Outbox {
     }
 
     /// Sends, and waits for WhatsApp's answer for as long as it makes sense.
-    async fn answer(&self, ack: &Pending, send: impl Future<Output = Result<(), SendError>>) -> Sent {
+    async fn answer(
+        &self,
+        client: &Arc<Client>,
+        ack: &Pending,
+        send: impl Future<Output = Result<(), SendError>>,
+    ) -> Sent {
+        let begun = clock::now();
         let answered = async {
             match send.await {
                 Ok(()) => ack.answer().await.map_or(Sent::Unanswered, Sent::Answered),
@@ -389,7 +403,20 @@ impl Outbox {
             self.connection.link().wait_until_down().await;
             Sent::LineLost
         };
-        within(ACK_DEADLINE, or(answered, lost)).await.unwrap_or(Sent::Unanswered)
+        let asking = async {
+            clock::sleep(ASK_AFTER).await;
+            if !self.heard_since(begun) {
+                // That something comes is what counts; what keeps it away shows by the end of the wait.
+                let _ = client.execute(KeepaliveSpec::with_timeout(ACK_DEADLINE - ASK_AFTER)).await;
+            }
+            pending().await
+        };
+        within(ACK_DEADLINE, or(or(answered, lost), asking)).await.unwrap_or(Sent::Unanswered)
+    }
+
+    /// Whether the line has carried anything from WhatsApp since then.
+    fn heard_since(&self, then: Instant) -> bool {
+        self.connection.standing().last_stanza.is_some_and(|heard| heard >= then)
     }
 
     /// The recipient's phone has it, or will. What was parked behind it follows.

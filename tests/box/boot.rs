@@ -14,11 +14,7 @@ fn a_box_that_is_switched_on_pairs_serves_and_comes_back_when_the_bot_is_killed(
     println!("booted after {:?}", machine.uptime());
     scene.pair(&machine);
 
-    let (ani, phone) = scene.customer(0);
-    scene.ask(&phone, "1");
-    scene.ask(&phone, "3");
-    let answer = scene.ask(&phone, &ani.registration_text(0));
-    assert!(answer.contains("berhasil"), "{answer}");
+    let (ani, phone) = scene.register_the_first();
     scene.wait_for_rows("SELECT count(*) FROM data_harian", "1");
 
     // It runs as its own user, and its data is its own.

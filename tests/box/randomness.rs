@@ -29,11 +29,7 @@ fn a_kernel_without_a_seed_makes_random_numbers_because_the_bot_waits_for_them()
         until(part, || machine.console().contains(part).then_some(()));
     }
     scene.pair(&machine);
-    let (ani, phone) = scene.customer(0);
-    scene.ask(&phone, "1");
-    scene.ask(&phone, "3");
-    let answer = scene.ask(&phone, &ani.registration_text(0));
-    assert!(answer.contains("berhasil"), "{answer}");
+    scene.register_the_first();
 }
 
 #[test]

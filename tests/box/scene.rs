@@ -254,6 +254,16 @@ impl Scene {
         (customer, phone)
     }
 
+    /// The first customer chooses Foodstation and registers somebody.
+    pub fn register_the_first(&self) -> (Customer, Handset) {
+        let (customer, phone) = self.customer(0);
+        self.ask(&phone, "1");
+        self.ask(&phone, "3");
+        let answer = self.ask(&phone, &customer.registration_text(0));
+        assert!(answer.contains("berhasil"), "{answer}");
+        (customer, phone)
+    }
+
     /// Sends a message and waits for one more answer on the phone.
     pub fn ask(&self, phone: &Handset, text: &str) -> String {
         let before = phone.shown().len();

@@ -219,13 +219,11 @@ fn an_answer_that_is_never_acknowledged_is_given_up_in_the_end_and_the_next_one_
     scene.choose_foodstation(&phone);
     scene.on_the_bot(Fault::SwallowAcks { class: "message".into(), count: None });
     scene.ask(&phone, &ani.registration_text(0));
-    // That takes ten thousand seconds of its life. Meanwhile the line carries other things: of one that carries
-    // nothing no answer is to blame.
+    // That takes ten thousand seconds of its life, on a line that carries nothing else.
     let deadline = clock::now() + 3 * DEADLINE;
     while !bot.output().contains("given up: too many attempts") {
         assert!(clock::now() < deadline, "not given up:\n{}", bot.output());
-        phone.give_token(scene.operator.number()).expect("a token is given");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
     }
     scene.server.clear_faults();
     let answer = scene.ask(&phone, &ani.registration_text(1));

@@ -369,7 +369,8 @@ fn perform(root: &Root, manager: Manager, step: &Step, program: &[u8]) -> Result
     }
 }
 
-/// Puts everything back as it was, but for what the kernel refuses, which no version gets; starts the version before, and tells what became of it.
+/// Puts everything back as it was, but for what the kernel refuses, which no version gets; starts the version
+/// before, and tells what became of it.
 fn give_up(root: &Root, manager: Manager, found: &Found, undo: &[Kept], why: Unwell) -> InstallError {
     let last_lines = manager.last_lines(root);
     if found.program == State::Missing {
