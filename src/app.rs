@@ -385,7 +385,8 @@ async fn count_repeats() {
     }
 }
 
-/// Forgets old rows and remembers the time, for ever.
+/// Forgets old rows, remembers the time and folds the redo log in, for ever: whoever looks at the database file
+/// itself finds it not older than an hour.
 async fn keep_house(database: Database, store: SessionStore, keep_days: u32) {
     loop {
         let pruned = prune(&database, &store, keep_days).await.unwrap_or_else(|error| {
@@ -396,6 +397,9 @@ async fn keep_house(database: Database, store: SessionStore, keep_days: u32) {
             && let Err(error) = database.write(|tx| ledger::known_time::save(tx, time)).await
         {
             log::error!("app: the time was not written down: {error}");
+        }
+        if let Err(error) = database.fold() {
+            log::error!("app: the redo log was not folded in: {error}");
         }
         clock::sleep(if pruned > 0 { PRUNE_SOON } else { PRUNE_EVERY }).await;
     }

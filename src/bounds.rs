@@ -112,6 +112,9 @@ pub const BOUNDS: &[Bound] = &[
     own("known_time"),
     own("phone_seen"),
     own("compatibility"),
+    own("redo_log"),
+    bound("redo log", "ledger/database/redo/file.rs", "BLOCKS", "it is folded into the database"),
+    bound("rows of a batch", "ledger/database/redo/rows.rs", "MOST_ROWS", "SQLite commits the batch itself"),
     // What others than WhatsApp's users can reach.
     bound("log, repeated lines", "logging/repeats.rs", "MOST", "the oldest is written"),
     bound("log line", "logging/mod.rs", "MAX_LINE_BYTES", "it is cut"),

@@ -1,9 +1,10 @@
 //! The one SQLite connection of the process, with group commit.
 //!
-//! Whoever writes calls [`Database::write`]. The first writer opens a transaction, gives every
-//! task that is ready to run a turn for as long as further writers come of it, and commits: all of
-//! them share one commit and one flush to flash. Each of them gets its answer only after the flush,
-//! so "returned `Ok`" means "survives a power cut" (`synchronous=FULL`).
+//! Whoever writes calls [`Database::write`]. The first writer begins a batch, gives every
+//! task that is ready to run a turn for as long as further writers come of it, and ends it: all of
+//! them share one flush to flash. Each of them gets its answer only after it, so "returned `Ok`" means
+//! "survives a power cut". What is flushed is a record of the rows that changed ([`redo`]); SQLite itself
+//! commits when the log of these records is full (`synchronous=FULL`).
 //!
 //! The file is locked for the life of the process (`locking_mode=EXCLUSIVE`): a second bot on the
 //! same file is refused, and two instances can never fight over one WhatsApp session.
@@ -24,6 +25,9 @@ use smol::lock::OnceCell;
 
 use crate::bell::Bell;
 use crate::clock;
+use redo::{Kept, Redo};
+
+pub(super) mod redo;
 
 /// `PRAGMA application_id` of our files ("bkjp"), so that a foreign database is recognised.
 pub(crate) const APPLICATION_ID: i32 = 0x626b_6a70;
@@ -35,7 +39,7 @@ const PAGE_BYTES: u32 = 4096;
 
 /// SQLite's page cache in KiB. The working set (sessions of the chats that are active now and
 /// today's registrations) is far smaller; more would only count against the memory budget.
-const PAGE_CACHE_KIB: i64 = 512;
+const PAGE_CACHE_KIB: i64 = 2048;
 
 /// Pages that the write-ahead log may hold before they are moved to the database file: a page that
 /// changed a hundred times until then is moved once. 4 MB, as long as a box has room for anything.
@@ -52,6 +56,10 @@ const STATEMENTS: usize = 160;
 /// Longest time that changes nobody waits for stay open: what they save in writing is worth more than
 /// the little work that a power cut makes the bot do again.
 const LONGEST_OPEN: Duration = Duration::from_secs(2);
+
+/// Time from one flush to the next while writers come together: none of them notices it, and a flush costs as much as
+/// the work on a message. Whoever writes alone does not wait.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Turns that a transaction stays open for further writers at most; the commit of those that came
 /// first is not put off for ever.
@@ -87,6 +95,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0009-missed-and-refused.sql"),
     include_str!("schema/0010-people.sql"),
     include_str!("schema/0011-outbox-lanes.sql"),
+    include_str!("schema/0012-redo-log.sql"),
 ];
 
 /// Why the database cannot be opened. Each variant says what to do next.
@@ -138,7 +147,7 @@ pub enum LedgerError {
 }
 
 /// Whether a failed write may succeed later as it is: see [`Database::write_patiently`].
-pub trait MayPass {
+pub trait MayPass: fmt::Display {
     fn may_pass(&self) -> bool;
 
     /// Whether it says that the file is damaged.
@@ -195,6 +204,15 @@ impl fmt::Display for CommitFailure {
     }
 }
 
+impl CommitFailure {
+    fn of(error: &LedgerError) -> Self {
+        match error {
+            LedgerError::Statement(error) => error.into(),
+            other => Self { code: None, message: other.to_string().into() },
+        }
+    }
+}
+
 impl From<&rusqlite::Error> for CommitFailure {
     fn from(error: &rusqlite::Error) -> Self {
         Self { code: error.sqlite_error_code(), message: error.to_string().into() }
@@ -211,12 +229,16 @@ pub struct Database {
 
 struct Shared {
     connection: Connection,
-    /// The transaction that is open now and not yet committed.
+    /// `None` for a ledger in memory, where each batch is a transaction of SQLite's.
+    redo: Option<Redo>,
+    /// The batch that is open now and not yet durable.
     batch: Option<Batch>,
     /// Whether somebody is about to commit it.
     led: bool,
     /// Writers that it has taken and that wait for its commit.
     writers: usize,
+    /// When the last batch was made durable, if it had several writers.
+    crowded_at: Option<Instant>,
     /// The last commit that failed.
     failed: Option<(Instant, CommitFailure)>,
     /// What SQLite said of the file when it turned out to be damaged.
@@ -224,8 +246,17 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(connection: Connection) -> Self {
-        Self { connection, batch: None, led: false, writers: 0, failed: None, damaged: None }
+    fn new(connection: Connection, redo: Option<Redo>) -> Self {
+        Self {
+            connection,
+            redo,
+            batch: None,
+            led: false,
+            writers: 0,
+            crowded_at: None,
+            failed: None,
+            damaged: None,
+        }
     }
 
     fn handle(self) -> Database {
@@ -241,16 +272,69 @@ impl Shared {
     }
 
     fn begin(&mut self) -> Result<Batch, LedgerError> {
-        if !self.connection.is_autocommit() {
-            // What an earlier failure could not even roll back.
-            self.connection.execute_batch("ROLLBACK")?;
+        self.restore()?;
+        if self.connection.is_autocommit() {
+            run(&self.connection, "BEGIN IMMEDIATE")?;
         }
-        run(&self.connection, "BEGIN IMMEDIATE")?;
+        if let Some(redo) = &mut self.redo {
+            run(&self.connection, "SAVEPOINT batch")?;
+            redo.begin(&self.connection);
+        }
         let batch = Batch::default();
         self.batch = Some(batch.clone());
         self.led = false;
         self.writers = 0;
         Ok(batch)
+    }
+
+    /// Brings back what is durable by the redo log alone, should SQLite have undone its transaction, as it does
+    /// when the disk is full.
+    fn restore(&mut self) -> Result<(), LedgerError> {
+        let lost = self.redo.as_mut().filter(|redo| redo.has_records() && self.connection.is_autocommit());
+        let Some(redo) = lost else { return Ok(()) };
+        redo.restore(&self.connection).inspect_err(|error| {
+            log::error!("ledger: what the redo log holds could not be restored: {error}");
+            undo_all(&self.connection);
+            if matches!(error, LedgerError::Unreadable { .. }) {
+                let said = error.to_string();
+                self.found_damaged(&said);
+            }
+        })
+    }
+
+    /// Makes the open batch durable; afterwards nothing of it is left if that failed.
+    fn commit(&mut self) -> Result<(), CommitFailure> {
+        self.batch = None;
+        let connection = &self.connection;
+        let committed = match &mut self.redo {
+            None => run(connection, "COMMIT").map_err(|error| CommitFailure::of(&error)),
+            Some(redo) => match redo.keep(connection) {
+                Ok(Kept::Durable) => {
+                    run(connection, "RELEASE batch").map_err(|error| CommitFailure::of(&error))
+                }
+                Ok(Kept::Unrecorded) => {
+                    redo.fold(connection, false).map_err(|error| CommitFailure::of(&error))
+                }
+                Err(failure) => {
+                    if let Err(error) = connection.execute_batch("ROLLBACK TO batch; RELEASE batch") {
+                        log::error!("ledger: a failed batch could not be undone alone: {error}");
+                        undo_all(connection);
+                    }
+                    return Err(failure);
+                }
+            },
+        };
+        // Whatever the log has comes back before the next batch.
+        committed.inspect_err(|_| undo_all(connection))
+    }
+}
+
+/// Undoes SQLite's transaction, if it has not done so itself.
+fn undo_all(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        log::error!("ledger: a failed transaction could not be rolled back: {error}");
     }
 }
 
@@ -273,12 +357,12 @@ impl Database {
         let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI;
         let mut connection =
             Connection::open_with_flags(uri(file), flags).map_err(|e| open_error(file, e))?;
-        let prepared = prepare(&mut connection, file);
+        let prepared = prepare(&mut connection, file).and_then(|()| Redo::start(&mut connection, file));
         if matches!(prepared, Err(OpenError::Damaged { .. })) {
             leave_alone(&connection);
         }
-        prepared?;
-        Ok(Shared::new(connection).handle())
+        let redo = prepared?;
+        Ok(Shared::new(connection, Some(redo)).handle())
     }
 
     /// A ledger that lives in memory, for tests of what is built on it.
@@ -286,7 +370,7 @@ impl Database {
         let file = Path::new(":memory:");
         let mut connection = Connection::open_in_memory().map_err(|e| open_error(file, e))?;
         prepare(&mut connection, file)?;
-        Ok(Shared::new(connection).handle())
+        Ok(Shared::new(connection, None).handle())
     }
 
     /// Reads at once, seeing also what other tasks have written and not yet committed.
@@ -294,7 +378,7 @@ impl Database {
     /// Whoever acts on the outside world because of what it reads uses
     /// [`read_durable`](Self::read_durable).
     pub fn read<T, E>(&self, job: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
-        job(&self.lock().connection)
+        job(&self.lock_restored().connection)
     }
 
     /// Reads what is durable: waits until no transaction is open that anybody else waits for. What was
@@ -306,12 +390,13 @@ impl Database {
         let mut waited = false;
         loop {
             let (batch, led) = {
-                let shared = self.lock();
+                let shared = self.lock_restored();
                 match &shared.batch {
                     Some(batch) if shared.writers > 0 => (batch.clone(), shared.led),
                     _ => return job(&shared.connection),
                 }
             };
+            self.gather(&batch).await;
             // Having waited once, it ends the next transaction itself: writers in an unbroken
             // row must not keep a reader out.
             if !led || waited {
@@ -328,11 +413,12 @@ impl Database {
     /// If `job` fails, its own changes are undone and its error is returned; other writers are
     /// not affected. If the commit fails, every writer of the batch gets
     /// [`LedgerError::Commit`] and nothing of the batch remains.
-    pub async fn write<T, E: From<LedgerError>>(
+    pub async fn write<T, E: From<LedgerError> + MayPass>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         let (result, batch) = self.enlist(job, 1)?;
+        self.gather(&batch).await;
         if self.takes_the_lead(&batch) {
             let leader = Leader { database: self, batch: &batch };
             let mut writers = 0;
@@ -365,7 +451,7 @@ impl Database {
     /// tries again, for as long as that takes. `what` names the write in the log.
     ///
     /// Fails only with an error that would come again ([`MayPass`]).
-    pub async fn write_patiently<T, E: From<LedgerError> + MayPass + fmt::Display>(
+    pub async fn write_patiently<T, E: From<LedgerError> + MayPass>(
         &self,
         what: &str,
         mut job: impl FnMut(&Connection) -> Result<T, E>,
@@ -381,11 +467,6 @@ impl Database {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => {
-                    if let Err(error) = &outcome
-                        && error.is_damage()
-                    {
-                        self.lock().found_damaged(&error.to_string());
-                    }
                     if pause > FIRST_PAUSE && outcome.is_ok() {
                         log::info!("ledger: {what} written at last");
                     }
@@ -396,7 +477,7 @@ impl Database {
     }
 
     /// Like [`write`](Self::write) for callers outside the executor: commits at once.
-    pub fn write_now<T, E: From<LedgerError>>(
+    pub fn write_now<T, E: From<LedgerError> + MayPass>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -414,7 +495,7 @@ impl Database {
     /// that do no harm if a power cut or a failed commit undoes them.
     ///
     /// What is durable is always everything up to a moment: nothing written later is without this.
-    pub fn write_lazily<T, E: From<LedgerError>>(
+    pub fn write_lazily<T, E: From<LedgerError> + MayPass>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -446,10 +527,15 @@ impl Database {
         self.lock().damaged.clone()
     }
 
-    /// Commits what is open and moves everything from the journal into the database file, as the
-    /// last act of the process.
+    /// Makes durable what is open and has SQLite commit all that the redo log holds.
+    pub fn fold(&self) -> Result<(), LedgerError> {
+        self.fold_as(false)
+    }
+
+    /// Makes durable what is open and moves everything from the redo log and the journal into the database
+    /// file, as the last act of the process.
     pub fn finish(&self) -> Result<(), LedgerError> {
-        self.write_now(|_| Ok::<_, LedgerError>(()))?;
+        self.fold_as(true)?;
         let busy: bool =
             self.read(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
         if busy {
@@ -459,9 +545,26 @@ impl Database {
         Ok(())
     }
 
+    fn fold_as(&self, last: bool) -> Result<(), LedgerError> {
+        self.write_now(|_| Ok::<_, LedgerError>(()))?;
+        let mut shared = self.lock();
+        if let Some(said) = &shared.damaged {
+            return Err(LedgerError::Damaged(said.clone()));
+        }
+        shared.restore()?;
+        let Shared { connection, redo: Some(redo), .. } = &mut *shared else { return Ok(()) };
+        if !last && !redo.has_records() {
+            return Ok(());
+        }
+        if connection.is_autocommit() {
+            run(connection, "BEGIN IMMEDIATE")?;
+        }
+        redo.fold(connection, last).inspect_err(|_| undo_all(connection))
+    }
+
     /// Runs `job` in the open transaction, opening one if there is none. `waiting`: how many wait for its
     /// commit.
-    fn enlist<T, E: From<LedgerError>>(
+    fn enlist<T, E: From<LedgerError> + MayPass>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
         waiting: usize,
@@ -476,6 +579,11 @@ impl Database {
         };
         shared.writers += waiting;
         let result = in_savepoint(&shared.connection, job);
+        if let Err(error) = &result
+            && error.is_damage()
+        {
+            shared.found_damaged(&error.to_string());
+        }
         if shared.connection.is_autocommit() {
             // Full disk, I/O error, no memory: SQLite has undone the whole transaction by itself.
             shared.batch = None;
@@ -484,6 +592,20 @@ impl Database {
             let _ = batch.set_blocking(Err(failure));
         }
         Ok((result, batch))
+    }
+
+    /// Lets further writers join the batch until it is due, or made durable by somebody else.
+    async fn gather(&self, batch: &Batch) {
+        let wait = {
+            let shared = self.lock();
+            shared.crowded_at.map_or(Duration::ZERO, |at| GATHER.saturating_sub(clock::since(at)))
+        };
+        if wait > Duration::ZERO {
+            let durable = async {
+                let _ = batch.wait().await;
+            };
+            futures_lite::future::or(durable, clock::sleep(wait)).await;
+        }
     }
 
     /// Whether the caller is to commit this batch: the first one who asks.
@@ -497,16 +619,8 @@ impl Database {
         if batch.is_initialized() {
             return;
         }
-        shared.batch = None;
-        let committed = shared.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
-        let outcome = committed.map(drop).map_err(|error| {
-            if !shared.connection.is_autocommit()
-                && let Err(error) = shared.connection.execute_batch("ROLLBACK")
-            {
-                log::error!("ledger: a failed transaction could not be rolled back: {error}");
-            }
-            CommitFailure::from(&error)
-        });
+        let outcome = shared.commit();
+        shared.crowded_at = (shared.writers > 1).then(clock::now);
         if let Err(failure) = &outcome {
             shared.failed = Some((clock::now(), failure.clone()));
             if is_damage(failure.code) {
@@ -515,6 +629,14 @@ impl Database {
         }
         // It is set under the lock only, and was not set a moment ago.
         let _ = batch.set_blocking(outcome);
+    }
+
+    /// For whoever reads: with all that is durable, if that can be had. If not, the log says so, what is read
+    /// is older, and nothing can be written.
+    fn lock_restored(&self) -> MutexGuard<'_, Shared> {
+        let mut shared = self.lock();
+        let _ = shared.restore();
+        shared
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -579,7 +701,7 @@ fn make_private(file: &Path) -> Result<(), OpenError> {
         // `sudo bot-kjp pair`, in the folder of the service.
         fchown(&opened, Some(about.uid()), Some(about.gid())).map_err(fail)?;
     }
-    for suffix in ["", "-wal", "-journal"] {
+    for suffix in ["", "-wal", "-journal", "-redo"] {
         let mut name = file.as_os_str().to_owned();
         name.push(suffix);
         let path = PathBuf::from(name);
@@ -653,6 +775,7 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
     check(connection, file)?;
+    redo::recover(connection, file)?;
     repage(connection);
     migrate(connection, file, MIGRATIONS)
 }

@@ -61,7 +61,8 @@ pub fn keep(tx: &Connection, proof: &Proof, now: i64) -> Result<(), LedgerError>
     }
     let address = address.to_string();
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO last_good_address (host, address, proved_at, source) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO last_good_address (host, address, proved_at, source) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET proved_at = excluded.proved_at, source = excluded.source",
     )?
     .execute((host, &address, now, source))?;
     tx.prepare_cached(

@@ -133,7 +133,11 @@ fn follow(tx: &Connection, before: &Sender, now: &Sender) -> Result<(), LedgerEr
         "DELETE FROM conversation WHERE chat = ?1 AND updated_at <= (SELECT updated_at FROM conversation WHERE chat = ?2)",
     )?
     .execute(keys)?;
-    tx.prepare_cached("UPDATE OR REPLACE conversation SET chat = ?2 WHERE chat = ?1")?.execute(keys)?;
+    tx.prepare_cached(
+        "DELETE FROM conversation WHERE chat = ?2 AND EXISTS (SELECT 1 FROM conversation WHERE chat = ?1)",
+    )?
+    .execute(keys)?;
+    tx.prepare_cached("UPDATE conversation SET chat = ?2 WHERE chat = ?1")?.execute(keys)?;
     tx.prepare_cached("UPDATE OR IGNORE registration SET sender = ?2 WHERE sender = ?1")?.execute(keys)?;
     tx.prepare_cached(
         "UPDATE registration SET sender = ?2, name_canonical = name_canonical || ' #' || id WHERE sender = ?1",

@@ -7,7 +7,10 @@ use super::LedgerError;
 
 /// Keeps `at`, in seconds since 1970 UTC by WhatsApp's clock.
 pub fn save(tx: &Connection, at: i64) -> Result<(), LedgerError> {
-    tx.prepare_cached("INSERT OR REPLACE INTO phone_seen (only, at) VALUES (1, ?1)")?.execute([at])?;
+    tx.prepare_cached(
+        "INSERT INTO phone_seen (only, at) VALUES (1, ?1) ON CONFLICT DO UPDATE SET at = excluded.at",
+    )?
+    .execute([at])?;
     Ok(())
 }
 

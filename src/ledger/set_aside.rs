@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 use super::{Database, OpenError};
 
 /// What belongs to the database file, which comes last: without it, what remains is still damaged.
-const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+const SUFFIXES: [&str; 5] = ["-wal", "-shm", "-journal", "-redo", ""];
 
 /// Folders of one second at most.
 const MOST_NAMES: u32 = 100;

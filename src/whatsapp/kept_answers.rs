@@ -46,7 +46,8 @@ impl SessionStore {
             .database()
             .write(|tx| {
                 tx.execute(
-                    "INSERT OR REPLACE INTO kept_http_answer (name, body, kept_at) VALUES (?1, ?2, ?3)",
+                    "INSERT INTO kept_http_answer (name, body, kept_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET body = excluded.body, kept_at = excluded.kept_at",
                     (name, body, now),
                 )?;
                 tx.execute(

@@ -283,7 +283,10 @@ impl Scene {
         if !disk.read(LEDGER, &database).expect("the disk is readable") {
             return None;
         }
-        disk.read(&format!("{LEDGER}-wal"), &folder.path().join("bot-kjp.db-wal")).expect("readable");
+        for suffix in ["-wal", "-redo"] {
+            let beside = folder.path().join(format!("bot-kjp.db{suffix}"));
+            disk.read(&format!("{LEDGER}{suffix}"), &beside).expect("readable");
+        }
         Some(copy_database(&database).expect("the database is sound"))
     }
 

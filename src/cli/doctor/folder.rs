@@ -14,8 +14,8 @@ use crate::disk_space::{Limits, disk};
 use crate::ledger::APPLICATION_ID;
 use crate::persistence::{self, Persistence};
 
-/// The database and what SQLite lays beside it.
-const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
+/// The database and what lies beside it.
+const SUFFIXES: [&str; 4] = ["", "-wal", "-journal", "-redo"];
 
 /// How an SQLite file begins (sqlite.org/fileformat.html §1.3), where the program's number stands in
 /// it, and how long its head is.

@@ -16,12 +16,13 @@ const NOISE: u8 = 0xa7;
 struct Files {
     database: Vec<u8>,
     journal: Vec<u8>,
+    log: Vec<u8>,
 }
 
 impl Files {
     fn of(file: &Path) -> Self {
-        let journal = file.with_extension("db-wal");
-        Self { database: fs::read(file).unwrap(), journal: fs::read(journal).unwrap_or_default() }
+        let beside = |suffix| fs::read(file.with_extension(suffix)).unwrap_or_default();
+        Self { database: fs::read(file).unwrap(), journal: beside("db-wal"), log: beside("db-redo") }
     }
 
     fn open(&self) -> Result<Database, OpenError> {
@@ -29,6 +30,7 @@ impl Files {
         let file = folder.path().join("bot-kjp.db");
         fs::write(&file, &self.database).unwrap();
         fs::write(file.with_extension("db-wal"), &self.journal).unwrap();
+        fs::write(file.with_extension("db-redo"), &self.log).unwrap();
         // What was opened stays readable, as nothing of it is in memory alone.
         Database::open(&file)
     }
@@ -78,7 +80,7 @@ fn numbers(database: &Database) -> BTreeSet<i64> {
         .unwrap()
 }
 
-/// A commit of some size.
+/// A batch of some size.
 fn write(database: &Database, x: i64, bytes: i64) {
     let row = |tx: &Connection| -> Result<(), LedgerError> {
         tx.execute("INSERT INTO t VALUES (?1, randomblob(?2))", [x, bytes])?;
@@ -88,11 +90,12 @@ fn write(database: &Database, x: i64, bytes: i64) {
 }
 
 fn with_table(file: &Path) -> Database {
+    drop(Database::open(file).unwrap());
+    // The log knows the tables that were there when it began.
+    let table = "CREATE TABLE t(x INTEGER PRIMARY KEY, y BLOB) STRICT";
+    Connection::open(file).unwrap().execute_batch(table).unwrap();
     let database = Database::open(file).unwrap();
-    let table = |tx: &Connection| -> Result<(), LedgerError> {
-        Ok(tx.execute_batch("CREATE TABLE t(x INTEGER PRIMARY KEY, y BLOB) STRICT")?)
-    };
-    database.write_now(table).unwrap();
+    write(&database, -1, 0);
     database
 }
 
@@ -100,6 +103,54 @@ fn is_sound(database: &Database) -> bool {
     let verdict: String =
         database.read(|c| c.query_row("PRAGMA integrity_check", [], |row| row.get(0))).unwrap();
     verdict == "ok"
+}
+
+#[test]
+fn the_record_that_is_being_written_takes_none_of_those_before_it_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bot-kjp.db");
+    let database = with_table(&file);
+    // They end anywhere between two borders of blocks, and exactly on one.
+    for (x, bytes) in [10, 10, 700, 3000, 4096 - 64 - 54, 5000, 10, 9000, 10].into_iter().enumerate() {
+        let x = x as i64;
+        let before = Files::of(&file);
+        write(&database, x, bytes);
+        let after = Files::of(&file);
+        assert_eq!((&before.database, &before.journal), (&after.database, &after.journal));
+        let cuts = torn(&before.log, &after.log);
+        assert!(!cuts.is_empty());
+        for log in cuts {
+            let left = Files { log, ..before.clone() }.open().unwrap();
+            assert!(is_sound(&left));
+            assert!(numbers(&left).is_superset(&(-1..x).collect()), "{:?} before {x}", numbers(&left));
+        }
+        assert_eq!(numbers(&after.open().unwrap()), (-1..=x).collect());
+    }
+}
+
+#[test]
+fn the_commit_that_folds_the_log_in_takes_nothing_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bot-kjp.db");
+    let database = with_table(&file);
+    for round in 0..4 {
+        for x in 0..3 {
+            write(&database, round * 3 + x, 700 * (x + 1));
+        }
+        let rows: BTreeSet<i64> = (-1..round * 3 + 3).collect();
+        let before = Files::of(&file);
+        database.fold().unwrap();
+        let after = Files::of(&file);
+        assert_eq!(before.log, after.log);
+        let cuts = torn(&before.journal, &after.journal);
+        assert!(!cuts.is_empty());
+        for journal in cuts {
+            let left = Files { journal, ..before.clone() }.open().unwrap();
+            assert!(is_sound(&left));
+            assert_eq!(numbers(&left), rows, "round {round}");
+        }
+        assert_eq!(numbers(&after.open().unwrap()), rows);
+    }
 }
 
 #[test]
@@ -112,10 +163,12 @@ fn the_commit_that_is_being_written_takes_none_of_those_before_it_along() {
         let x = x as i64;
         let before = Files::of(&file);
         write(&database, x, bytes);
+        database.fold().unwrap();
         for journal in torn(&before.journal, &Files::of(&file).journal) {
+            // As if there were no log: SQLite's own promise.
             let left = Files { journal, ..before.clone() }.open().unwrap();
             assert!(is_sound(&left));
-            assert!(numbers(&left).is_superset(&(0..x).collect()), "{:?} before {x}", numbers(&left));
+            assert!(numbers(&left).is_superset(&(-1..x).collect()), "{:?} before {x}", numbers(&left));
         }
     }
 }
@@ -127,11 +180,13 @@ fn what_is_moved_into_the_file_takes_none_of_its_neighbours_along() {
     let database = with_table(&file);
     for x in 0..20 {
         write(&database, x, 700);
+        database.fold().unwrap();
     }
     let fold = |c: &Connection| c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     database.read(fold).unwrap();
     // From here on neighbours of what changes stand in the file alone.
     write(&database, 20, 700);
+    database.fold().unwrap();
     let before = Files::of(&file);
     database.read(fold).unwrap();
     let cuts = torn(&before.database, &Files::of(&file).database);
@@ -139,7 +194,7 @@ fn what_is_moved_into_the_file_takes_none_of_its_neighbours_along() {
     for torn in cuts {
         let left = Files { database: torn, ..before.clone() }.open().unwrap();
         assert!(is_sound(&left));
-        assert_eq!(numbers(&left), (0..=20).collect());
+        assert_eq!(numbers(&left), (-1..=20).collect());
     }
 }
 
@@ -168,5 +223,6 @@ fn a_file_of_an_earlier_version_gets_pages_as_large_as_blocks() {
         assert_eq!(numbers(&database), BTreeSet::from([1, 2]));
     }
     let names: BTreeSet<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, BTreeSet::from(["50%25 ?a#b.db".into()]), "nothing lies beside it");
+    let expected = ["50%25 ?a#b.db", "50%25 ?a#b.db-redo"].map(Into::into);
+    assert_eq!(names, BTreeSet::from(expected), "nothing else lies beside it");
 }

@@ -30,11 +30,14 @@ impl AppSyncStore for SessionStore {
     }
 
     async fn set_sync_key(&self, key_id: &[u8], key: AppStateSyncKey) -> StoreResult<()> {
-        // REPLACE gives the row a new put_no: it is now the one stored last.
-        let sql = "INSERT OR REPLACE INTO wa_app_sync_key (key_id, key_data, fingerprint, timestamp)
+        // A new row has a new put_no: it is now the one stored last.
+        let sql = "INSERT INTO wa_app_sync_key (key_id, key_data, fingerprint, timestamp)
              VALUES (?1, ?2, ?3, ?4)";
-        self.write(|tx| execute(tx, sql, (key_id, key.key_data, key.fingerprint, key.timestamp)).map(drop))
-            .await
+        self.write(|tx| {
+            execute(tx, "DELETE FROM wa_app_sync_key WHERE key_id = ?1", [key_id])?;
+            execute(tx, sql, (key_id, key.key_data, key.fingerprint, key.timestamp)).map(drop)
+        })
+        .await
     }
 
     async fn get_version(&self, name: &str) -> StoreResult<HashState> {

@@ -97,7 +97,8 @@ fn exists(connection: &Connection) -> Result<bool, SessionError> {
 }
 
 fn put(tx: &Connection, json: &str) -> Result<(), SessionError> {
-    let sql = "INSERT OR REPLACE INTO wa_device (id, format, writer, body) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO wa_device (id, format, writer, body) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET format = excluded.format, writer = excluded.writer, body = excluded.body";
     execute(tx, sql, (DEVICE_ID, FORMAT, writer(), json)).map(drop)
 }
 

@@ -14,7 +14,8 @@ pub(super) fn keep(tx: &Connection) -> Result<(), SessionError> {
     let Some(own) = &device.pn else { return Ok(()) };
     execute(
         tx,
-        "INSERT OR REPLACE INTO wa_kept_session (only, phone_number, nct_salt) VALUES (1, ?1, ?2)",
+        "INSERT INTO wa_kept_session (only, phone_number, nct_salt) VALUES (1, ?1, ?2)
+         ON CONFLICT DO UPDATE SET phone_number = excluded.phone_number, nct_salt = excluded.nct_salt",
         (own.user.as_str(), &device.nct_salt),
     )?;
     execute(tx, "DELETE FROM wa_kept_tc_token", [])?;

@@ -155,8 +155,10 @@ impl ProtocolStore for SessionStore {
     }
 
     async fn put_tc_token(&self, jid: &str, entry: &TcTokenEntry) -> StoreResult<()> {
-        let sql = "INSERT OR REPLACE INTO wa_tc_token (jid, token, token_timestamp, sender_timestamp)
-             VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO wa_tc_token (jid, token, token_timestamp, sender_timestamp)
+             VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET token = excluded.token, token_timestamp = excluded.token_timestamp,
+                 sender_timestamp = excluded.sender_timestamp";
         self.write_lazily(|tx| {
             execute(tx, sql, (jid, &entry.token, entry.token_timestamp, entry.sender_timestamp)).map(drop)
         })
@@ -296,8 +298,9 @@ impl SessionStore {
 }
 
 fn put_lid_mapping(tx: &Connection, entry: &LidPnMappingEntry) -> Result<(), SessionError> {
-    // REPLACE gives the row a new put_no: it is now the one learned last.
-    let sql = "INSERT OR REPLACE INTO wa_lid_mapping
+    // A new row has a new put_no: it is now the one learned last.
+    execute(tx, "DELETE FROM wa_lid_mapping WHERE lid = ?1", [&entry.lid])?;
+    let sql = "INSERT INTO wa_lid_mapping
          (lid, phone_number, created_at, updated_at, learning_source) VALUES (?1, ?2, ?3, ?4, ?5)";
     let LidPnMappingEntry { lid, phone_number, created_at, updated_at, learning_source } = entry;
     execute(tx, sql, (lid, phone_number, created_at, updated_at, learning_source))?;

@@ -19,6 +19,7 @@ use wacore::handshake::WA_CERT_PUB_KEY;
 
 use crate::interrupt::{self, wait_until};
 use crate::phone::passkey::Ceremony;
+use crate::redo_log;
 use crate::whatsapp::noise;
 use crate::{Handset, WhatsApp};
 
@@ -400,26 +401,30 @@ pub struct DatabaseCopy {
     _folder: TempDir,
 }
 
-/// Copies a SQLite database with its write-ahead log, while its owner goes on writing.
+/// Copies a SQLite database with its write-ahead log, and the bot's redo log, while its owner goes on writing.
+/// The copy holds what the owner would find after a power cut.
 ///
-/// A copy counts only when neither file changed meanwhile and SQLite finds it sound.
+/// A copy counts only when none of the files changed meanwhile and SQLite finds it sound.
 ///
 /// # Errors
 /// When the database is not there or its owner never rests.
 pub fn copy_database(database: &Path) -> Result<DatabaseCopy> {
-    let wal = beside(database, "-wal");
+    let (wal, redo) = (beside(database, "-wal"), beside(database, "-redo"));
+    let stamps = || Ok::<_, anyhow::Error>([stamp(database)?, stamp(&wal)?, stamp(&redo)?]);
     for _ in 0..COPY_TRIES {
-        let before = (stamp(database)?, stamp(&wal)?);
-        ensure!(before.0.is_some(), "there is no database {}", database.display());
+        let before = stamps()?;
+        ensure!(before[0].is_some(), "there is no database {}", database.display());
         let folder = tempfile::tempdir()?;
         let copy = folder.path().join("copy.db");
         fs::copy(database, &copy)?;
-        if before.1.is_some() {
+        if before[1].is_some() {
             // It may vanish now that the owner stops; then the stamps differ.
             let _ = fs::copy(&wal, beside(&copy, "-wal"));
         }
-        if before == (stamp(database)?, stamp(&wal)?) {
+        let log = if before[2].is_some() { fs::read(&redo).unwrap_or_default() } else { Vec::new() };
+        if before == stamps()? {
             let connection = Connection::open(&copy)?;
+            redo_log::apply(&connection, &log)?;
             let sound: String = connection.query_row("PRAGMA quick_check", [], |row| row.get(0))?;
             ensure!(sound == "ok", "{} is damaged: {sound}", database.display());
             return Ok(DatabaseCopy { connection, _folder: folder });

@@ -15,6 +15,7 @@ mod listeners;
 pub mod machine;
 pub mod phone;
 pub mod proxy;
+mod redo_log;
 pub mod supabase;
 pub mod whatsapp;
 
