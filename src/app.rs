@@ -82,6 +82,8 @@ pub enum AppError {
     Tls(#[from] TlsError),
     #[error("supabase.url: {0}")]
     Supabase(#[from] ClientError),
+    #[error("the kernel gives nothing to wait on (epoll): {0}")]
+    Reactor(std::io::Error),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
     #[error("{0}")]
@@ -97,7 +99,7 @@ pub enum AppError {
 /// Runs the bot on this thread until it has done what it was started for or is asked to stop.
 pub fn run(config: &Config, purpose: Purpose) -> Result<Farewell, AppError> {
     let executor = executor::new();
-    smol::block_on(executor.run(serve(executor, config, purpose)))
+    executor::run(executor, serve(executor, config, purpose)).map_err(AppError::Reactor)?
 }
 
 async fn serve(executor: Executor, config: &Config, purpose: Purpose) -> Result<Farewell, AppError> {

@@ -9,13 +9,15 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::reactor;
+
 /// Environment variable with the factor by which a bot for the test bed lives faster, 1 to 1000.
 #[cfg(feature = "danger-accept-test-bed")]
 pub const SPEED_VARIABLE: &str = "BOT_KJP_TEST_SPEED";
 
 /// The monotonic clock: for intervals and deadlines, never for a date.
 pub fn now() -> Instant {
-    let now = Instant::now();
+    let now = monotonic();
     match speed() {
         1 => now,
         factor => {
@@ -26,6 +28,11 @@ pub fn now() -> Instant {
     }
 }
 
+/// The same by the kernel's pace: for who waits in the kernel.
+pub(crate) fn monotonic() -> Instant {
+    Instant::now()
+}
+
 /// Time from `then` until now; none if `then` is still to come.
 pub fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
@@ -33,7 +40,15 @@ pub fn since(then: Instant) -> Duration {
 
 /// Waits for `time` by [`now`]'s clock.
 pub async fn sleep(time: Duration) {
-    smol::Timer::after(time / speed()).await;
+    let time = time / speed();
+    match (reactor::current(), monotonic().checked_add(time)) {
+        _ if time.is_zero() => {}
+        (Some(reactor), Some(due)) => reactor.sleep_until(due).await,
+        // On the worker's thread, and in tests under smol.
+        (None, _) => drop(smol::Timer::after(time).await),
+        // Longer than there is time.
+        (Some(_), None) => std::future::pending().await,
+    }
 }
 
 /// How many times faster than the real one [`now`]'s clock goes: 1 in everything that is shipped.

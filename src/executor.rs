@@ -2,13 +2,25 @@
 //!
 //! `smol::spawn` is not used anywhere: it starts threads of its own.
 
+use std::future::Future;
+use std::io;
+
+use crate::reactor;
+
 /// Handle to the executor. It lives as long as the process, so the handle is a plain reference.
 pub type Executor = &'static smol::Executor<'static>;
 
-/// Creates the executor of this process. It runs nothing by itself:
-/// `smol::block_on(executor.run(main))` does, on one thread.
+/// Creates the executor of this process. It runs nothing by itself: [`run`] does, on one thread.
 pub fn new() -> Executor {
     Box::leak(Box::new(smol::Executor::new()))
+}
+
+/// Runs `main`, and beside it what it spawns, on this thread.
+///
+/// # Errors
+/// When the kernel gives no epoll instance.
+pub fn run<T>(executor: Executor, main: impl Future<Output = T>) -> io::Result<T> {
+    reactor::block_on(executor.run(main))
 }
 
 /// Environment variable with a path; while that file exists, a bot for the test bed stalls.

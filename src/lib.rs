@@ -78,7 +78,8 @@
 //!
 //! # Threads and memory
 //!
-//! One thread runs everything, SQLite included ([`app`]); async-io's reactor is the second;
+//! One thread runs everything, SQLite included ([`app`]), and waits for sockets and timers ([`reactor`]); async-io's
+//! reactor, for what is rare, is the second;
 //! blocking HTTP, heavy key generation and the first question for random numbers ([`entropy`]) borrow a
 //! third that exists only while it works ([`worker`]). Every queue and cache has a bound, a named constant
 //! beside it says why; [`bounds`] lists what a stranger can make grow. Every table is bounded by age or by number (`tests/growth.rs` lives through years of it), except for registrations
@@ -101,6 +102,7 @@ pub mod outlet;
 pub mod pairing;
 pub mod persistence;
 pub mod personal;
+pub mod reactor;
 pub mod reception;
 pub mod registration;
 pub mod service_manager;

@@ -74,6 +74,8 @@ fn exit_code(error: &AppError) -> Code {
             Code::Configuration
         }
         AppError::Supervisor(_) => Code::Temporary,
-        AppError::Signals(_) | AppError::Connection(_) | AppError::LastCommit(_) => Code::InputOutput,
+        AppError::Reactor(_) | AppError::Signals(_) | AppError::Connection(_) | AppError::LastCommit(_) => {
+            Code::InputOutput
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::deadline::within;
 use super::in_flight::{InFlight, Next};
 use super::resolver::ResolveError;
 use super::segment::{self, SILENT_AFTER, Size};
+use super::stream::Stream;
 use super::tls::{self, TlsError};
 use crate::clock;
 
@@ -73,7 +74,7 @@ pub enum DialError {
 }
 
 /// Connects to `host`, without TLS.
-pub async fn connect(resolver: &Resolver, host: &str, port: u16) -> Result<TcpStream, DialError> {
+pub async fn connect(resolver: &Resolver, host: &str, port: u16) -> Result<Stream, DialError> {
     dial(resolver, &Plain, host, port).await
 }
 
@@ -84,7 +85,7 @@ pub async fn connect_tls(
     tls: &Arc<ClientConfig>,
     host: &str,
     port: u16,
-) -> Result<TlsStream<TcpStream>, DialError> {
+) -> Result<TlsStream<Stream>, DialError> {
     tls::server_name(host)?;
     dial(resolver, &Tls { config: tls, host }, host, port).await
 }
@@ -95,16 +96,16 @@ trait Layer: Sync {
     /// Whether success proves that the address belongs to the host.
     const PROVES: bool;
 
-    fn put_on(&self, stream: TcpStream) -> impl Future<Output = Result<Self::Stream, TlsError>> + Send;
+    fn put_on(&self, stream: Stream) -> impl Future<Output = Result<Self::Stream, TlsError>> + Send;
 }
 
 struct Plain;
 
 impl Layer for Plain {
-    type Stream = TcpStream;
+    type Stream = Stream;
     const PROVES: bool = false;
 
-    async fn put_on(&self, stream: TcpStream) -> Result<TcpStream, TlsError> {
+    async fn put_on(&self, stream: Stream) -> Result<Stream, TlsError> {
         Ok(stream)
     }
 }
@@ -115,10 +116,10 @@ struct Tls<'a> {
 }
 
 impl Layer for Tls<'_> {
-    type Stream = TlsStream<TcpStream>;
+    type Stream = TlsStream<Stream>;
     const PROVES: bool = true;
 
-    async fn put_on(&self, stream: TcpStream) -> Result<Self::Stream, TlsError> {
+    async fn put_on(&self, stream: Stream) -> Result<Self::Stream, TlsError> {
         tls::handshake(self.config, self.host, stream).await
     }
 }
@@ -356,6 +357,7 @@ impl<L: Layer> Race<'_, L> {
             .ok_or_else(|| silent(false))?
             .map_err(|error| Failure::of_tcp(&error))?;
         tune(&stream).map_err(|error| Failure::of_tcp(&error))?;
+        let stream = Stream::new(stream).map_err(|error| Failure::of_tcp(&error))?;
         lock(progress).accepted(place, clock::now());
         // An attempt beside another ends with it, so that a further address has not to wait longer.
         let limit = if beside { tls::HANDSHAKE_TIMEOUT - SILENT_AFTER } else { tls::HANDSHAKE_TIMEOUT };
@@ -473,7 +475,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::Executor;
+    use crate::executor::{self, Executor};
     use crate::net::resolver::{Options, last_good};
     use crate::net::rung::Condition;
     use crate::net::test_authority::Authority;
@@ -486,8 +488,9 @@ mod tests {
     const NAME: &str = "web.example.com";
 
     fn run<T>(test: impl AsyncFnOnce(Executor) -> T) -> T {
-        let executor = crate::executor::new();
-        let result = smol::block_on(executor.run(within(Duration::from_secs(40), Box::pin(test(executor)))));
+        let executor = executor::new();
+        let result =
+            executor::run(executor, within(Duration::from_secs(40), Box::pin(test(executor)))).unwrap();
         result.expect("the test did not end in time")
     }
 
@@ -519,7 +522,7 @@ mod tests {
             let resolver = Resolver::with_servers(executor, &[]);
             let port = listener.local_addr().unwrap().port();
             let stream = connect(&resolver, "127.0.0.1", port).await.unwrap();
-            assert!(stream.nodelay().unwrap());
+            assert!(sockopt::tcp_nodelay(&stream).unwrap());
             assert!(sockopt::socket_keepalive(&stream).unwrap());
             assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE_IDLE);
             assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), UNACKNOWLEDGED_LIMIT_MS);

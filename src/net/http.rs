@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future::poll_once;
+use futures_lite::future::{block_on, poll_once};
 use futures_rustls::rustls::ClientConfig;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use ureq::config::Config;
@@ -112,7 +112,7 @@ impl Connector for Dialler {
             };
             Ok(stream)
         };
-        let stream = smol::block_on(within(*details.timeout.after, Box::pin(dialled)))
+        let stream = block_on(within(*details.timeout.after, Box::pin(dialled)))
             .ok_or(Error::Timeout(details.timeout.reason))?
             .map_err(|error: dial::DialError| Error::Other(Box::new(error)))?;
         let buffers =
@@ -174,7 +174,7 @@ impl Transport for Connection {
     /// Between two requests nothing is to be read, so anything else than waiting is the end.
     fn is_open(&mut self) -> bool {
         let mut byte = [0];
-        smol::block_on(poll_once(self.stream.read(&mut byte))).is_none()
+        block_on(poll_once(self.stream.read(&mut byte))).is_none()
     }
 
     fn is_tls(&self) -> bool {
@@ -198,7 +198,7 @@ impl Connection {
 }
 
 fn wait<T>(timeout: NextTimeout, work: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-    let done = smol::block_on(within(*timeout.after, work));
+    let done = block_on(within(*timeout.after, work));
     Ok(done.ok_or(Error::Timeout(timeout.reason))??)
 }
 

@@ -10,6 +10,7 @@ pub mod link;
 pub mod resolver;
 pub mod rung;
 pub mod segment;
+pub mod stream;
 #[cfg(test)]
 mod test_authority;
 pub mod tls;

@@ -18,7 +18,7 @@ use futures_rustls::rustls::pki_types::pem::{self, PemObject};
 use futures_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use futures_rustls::rustls::time_provider::TimeProvider;
 use futures_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use smol::net::TcpStream;
+use smol::io::{AsyncRead, AsyncWrite};
 
 use super::deadline::within;
 use crate::trusted_clock;
@@ -159,11 +159,11 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 }
 
 /// Makes `stream` a TLS connection to `host`, whose certificate must be valid for that name.
-pub async fn handshake(
+pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     config: &Arc<ClientConfig>,
     host: &str,
-    stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, TlsError> {
+    stream: S,
+) -> Result<TlsStream<S>, TlsError> {
     let name = server_name(host)?;
     within(HANDSHAKE_TIMEOUT, TlsConnector::from(config.clone()).connect(name, stream))
         .await

@@ -354,6 +354,8 @@ impl Connection {
         let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         match sender.close(Some(farewell)).await {
             Ok(()) => pending().await,
+            // The peer's Close frame was read before: the other half knows the reason.
+            Err(error) if is_closing(&error) => pending().await,
             Err(_) => DisconnectReason::Unknown,
         }
     }

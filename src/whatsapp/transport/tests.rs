@@ -46,7 +46,7 @@ async fn pair(executor: Executor) -> (Socket, WebSocketTransport, Receiver<Trans
 
 fn run<T>(test: impl AsyncFnOnce(Executor) -> T) -> T {
     let executor = crate::executor::new();
-    let result = smol::block_on(executor.run(within(SOON, Box::pin(test(executor)))));
+    let result = crate::executor::run(executor, within(SOON, Box::pin(test(executor)))).unwrap();
     result.expect("the test did not end in time")
 }
 
