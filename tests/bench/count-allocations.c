@@ -1,12 +1,10 @@
-/* Counts what a program asks of malloc, and how often it has a file written through to the disk: loaded before
- * glibc's own (LD_PRELOAD), it adds to two numbers in the file that COUNT_CALLS names, 8 bytes each in the machine's
- * order, and lets glibc do the rest. What SQLite asks for counts like what Rust does. `testbed bench gate` builds and
- * uses it. */
+/* Counts what a program asks of malloc: loaded before glibc's own (LD_PRELOAD), it adds to a number in the file that
+ * COUNT_ALLOCATIONS names, 8 bytes in the machine's order, and lets glibc do the rest. What SQLite asks for counts
+ * like what Rust does. `testbed bench gate` builds and uses it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 extern void *__libc_malloc(size_t);
@@ -14,14 +12,12 @@ extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-enum { ALLOCATIONS, FLUSHES, NUMBERS };
-
 /* What comes before the file is open is lost: the start of the program is not what is measured. */
-static unsigned long lost[NUMBERS];
-static unsigned long *counted = lost;
+static unsigned long lost;
+static unsigned long *counted = &lost;
 
 __attribute__((constructor)) static void open_file(void) {
-    const char *path = getenv("COUNT_CALLS");
+    const char *path = getenv("COUNT_ALLOCATIONS");
     int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (file < 0)
         return;
@@ -31,42 +27,32 @@ __attribute__((constructor)) static void open_file(void) {
         counted = place;
 }
 
-static void count(int what) {
-    __atomic_fetch_add(&counted[what], 1, __ATOMIC_RELAXED);
+static void count(void) {
+    __atomic_fetch_add(counted, 1, __ATOMIC_RELAXED);
 }
 
 void *malloc(size_t bytes) {
-    count(ALLOCATIONS);
+    count();
     return __libc_malloc(bytes);
 }
 
 void *calloc(size_t number, size_t bytes) {
-    count(ALLOCATIONS);
+    count();
     return __libc_calloc(number, bytes);
 }
 
 void *realloc(void *old, size_t bytes) {
-    count(ALLOCATIONS);
+    count();
     return __libc_realloc(old, bytes);
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes) {
-    count(ALLOCATIONS);
+    count();
     return __libc_memalign(alignment, bytes);
 }
 
 int posix_memalign(void **place, size_t alignment, size_t bytes) {
-    count(ALLOCATIONS);
+    count();
     *place = __libc_memalign(alignment, bytes);
     return *place ? 0 : ENOMEM;
-}
-
-int fsync(int file) {
-    count(FLUSHES);
-    return (int)syscall(SYS_fsync, file);
-}
-
-int fdatasync(int file) {
-    count(FLUSHES);
-    return (int)syscall(SYS_fdatasync, file);
 }
