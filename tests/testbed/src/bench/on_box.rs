@@ -227,11 +227,28 @@ pub(super) struct Moment {
     resident_kib: u64,
     pub anonymous_kib: u64,
     peak_kib: u64,
+    io: Io,
+    device_sectors: u64,
+    flushes: u64,
+}
+
+/// What a process has written since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Io {
     written_bytes: u64,
     given_bytes: u64,
     writes: u64,
-    device_sectors: u64,
-    flushes: u64,
+}
+
+impl Io {
+    /// From `/proc/PID/io`, wherever it stands in a text.
+    fn read(text: &str) -> Result<Self> {
+        Ok(Self {
+            written_bytes: field(text, "write_bytes")?,
+            given_bytes: field(text, "wchar")?,
+            writes: field(text, "syscw")?,
+        })
+    }
 }
 
 impl Place {
@@ -282,13 +299,13 @@ impl Place {
         Ok(seconds)
     }
 
-    pub(super) fn expect_online(&self) -> Result<()> {
+    fn expect_online(&self) -> Result<()> {
         let online = self.server.devices_online(self.operator.number())?;
         ensure!(!online.is_empty(), "the bot is connected no more");
         Ok(())
     }
 
-    /// Everybody registers, and what is left behind the last answer is done too.
+    /// Everybody registers, and what is left behind the last answer is done too. The bot is stopped then.
     pub(super) fn load(&self, plan: Plan) -> Result<Load> {
         let Plan { registrations, customers } = plan;
         let everybody: Vec<Writer> = writers(&self.server, registrations, customers)?;
@@ -302,19 +319,38 @@ impl Place {
         interrupt::pause(super::SETTLE)?;
         let after = self.moment()?;
         ensure!(self::pid(&self.machine)? == pid, "the bot was started anew under the load");
+        self.expect_online()?;
+        let ended = self.stop()?;
         let each = |from: u64, to: u64| to.saturating_sub(from) as f64 / registrations as f64;
         Ok(Load {
             registrations,
             customers,
             instructions: (after.used - before.used) * INSTRUCTIONS_PER_SECOND / registrations as f64,
-            written_bytes: each(before.written_bytes, after.written_bytes),
-            given_bytes: each(before.given_bytes, after.given_bytes),
-            writes: each(before.writes, after.writes),
+            written_bytes: each(before.io.written_bytes, ended.written_bytes),
+            given_bytes: each(before.io.given_bytes, ended.given_bytes),
+            writes: each(before.io.writes, ended.writes),
             device_bytes: each(before.device_sectors, after.device_sectors) * SECTOR as f64,
             flushes: each(before.flushes, after.flushes),
             loaded_mb: mb(after.resident_kib),
             loaded_anonymous_mb: mb(after.anonymous_kib),
             peak_mb: mb(after.peak_kib),
+        })
+    }
+
+    /// Stops the bot. Gives what it wrote in its whole life.
+    ///
+    /// What is written message by message is brought together later, many at once, and at the end all that is left:
+    /// only with that does a figure not depend on how many of these times the load happened to see. When process 1
+    /// has waited for a child, what that has written is added to its own (`man 5 proc`).
+    fn stop(&self) -> Result<Io> {
+        let of_init = || Io::read(&self.machine.print("cat /proc/1/io")?);
+        let before = of_init()?;
+        self.machine.print("systemctl stop bot-kjp")?;
+        let after = of_init()?;
+        Ok(Io {
+            written_bytes: after.written_bytes - before.written_bytes,
+            given_bytes: after.given_bytes - before.given_bytes,
+            writes: after.writes - before.writes,
         })
     }
 
@@ -355,9 +391,7 @@ impl Moment {
             resident_kib: field(text, "VmRSS")?,
             anonymous_kib: field(text, "RssAnon")?,
             peak_kib: field(text, "VmHWM")?,
-            written_bytes: field(text, "write_bytes")?,
-            given_bytes: field(text, "wchar")?,
-            writes: field(text, "syscw")?,
+            io: Io::read(text)?,
             device_sectors: *sectors as u64,
             flushes: *flushes as u64,
         })
@@ -519,7 +553,7 @@ mod tests {
         let moment = Moment::read(text).unwrap();
         assert_eq!((moment.used, moment.uptime, moment.threads), (2.0, 12.5, 2));
         assert_eq!((moment.device_sectors, moment.flushes), (700, 42));
-        assert_eq!((moment.given_bytes, moment.writes, moment.written_bytes), (900, 8, 4096));
+        assert_eq!(moment.io, Io { written_bytes: 4096, given_bytes: 900, writes: 8 });
         assert_eq!((moment.resident_kib, moment.anonymous_kib, moment.peak_kib), (20, 10, 30));
         let old = text.replace(" 42 17", "");
         assert!(Moment::read(&old).unwrap_err().to_string().contains("counts no flushes"));
