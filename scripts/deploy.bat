@@ -1,13 +1,16 @@
 @echo off
 rem Installs or updates the bot on a box with the ssh, scp and certutil that Windows 10 and 11 have;
 rem scripts/deploy does the same elsewhere, with the same commands on the box.
-rem Usage: scripts\deploy.bat root@BOX
+rem Usage: scripts\deploy.bat root@BOX    (needs bot-kjp and bot-kjp.sha256, downloaded into the same folder
+rem from the page of the releases, or dist\bot-kjp as cross/build makes it)
 setlocal EnableExtensions DisableDelayedExpansion
 set "BOX=%~1"
 if "%BOX%"=="" goto usage
 if not "%~2"=="" goto usage
 if "%BOX:~0,1%"=="-" goto usage
 set "DIST=%~dp0..\dist"
+if exist "%~dp0bot-kjp" set "DIST=%~dp0."
+if exist "%~dp0bot-kjp-armv7" set "DIST=%~dp0."
 set "FOUND=%TEMP%\bot-kjp-%RANDOM%.txt"
 
 where ssh >nul 2>nul
@@ -30,16 +33,18 @@ set "VERSION="
 for /f "usebackq tokens=1,2,4" %%a in ("%FOUND%") do call :line %%a %%b %%c
 del "%FOUND%" 2>nul
 
-set "FILE="
-if "%MACHINE%"=="aarch64" set "FILE=%DIST%\bot-kjp"
-if "%MACHINE%"=="armv7l" set "FILE=%DIST%\bot-kjp-armv7"
-if "%MACHINE%"=="armv8l" set "FILE=%DIST%\bot-kjp-armv7"
-if "%FILE%"=="" (
+rem In a block in brackets only the name is said: a folder may have brackets in its own, as a second download has.
+set "NAME="
+if "%MACHINE%"=="aarch64" set "NAME=bot-kjp"
+if "%MACHINE%"=="armv7l" set "NAME=bot-kjp-armv7"
+if "%MACHINE%"=="armv8l" set "NAME=bot-kjp-armv7"
+set "FILE=%DIST%\%NAME%"
+if "%NAME%"=="" (
     echo X Perangkat ini ^(%MACHINE%^) tidak didukung; perlu aarch64 atau armv7l.
     exit /b 64
 )
 if not exist "%FILE%" (
-    echo X %FILE% tidak ada.
+    echo X %NAME% tidak ada. Unduh dari halaman Releases ke folder yang sama dengan deploy.bat.
     exit /b 66
 )
 
@@ -50,9 +55,10 @@ set "SUM=%SUM: =%"
 set "EXPECTED="
 if exist "%FILE%.sha256" for /f "usebackq tokens=1" %%s in ("%FILE%.sha256") do if not defined EXPECTED set "EXPECTED=%%s"
 if defined EXPECTED if /i not "%EXPECTED%"=="%SUM%" (
-    echo X %FILE% rusak: SHA-256 tidak cocok dengan %FILE%.sha256.
+    echo X %NAME% rusak: SHA-256 tidak cocok dengan %NAME%.sha256. Unduh lagi.
     exit /b 65
 )
+if not defined EXPECTED echo Peringatan: %NAME%.sha256 tidak ada, keutuhan unduhan tidak diperiksa.
 set /a FREE_MB=FREE/1024
 echo Perangkat: %MACHINE%, ruang kosong %FREE_MB% MB, terpasang: %VERSION%
 
@@ -104,5 +110,5 @@ if not defined VERSION set "VERSION=%~1 %~2"
 exit /b
 
 :usage
-echo pemakaian: scripts\deploy.bat root@ALAMAT
+echo pemakaian: deploy.bat root@ALAMAT
 exit /b 64

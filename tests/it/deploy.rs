@@ -1,5 +1,6 @@
 //! `scripts/deploy` to a box whose ssh server is dropbear and knows no sftp, which scp needs: the bot gets there all
-//! the same, and a copy that is interrupted changes nothing and leaves nothing behind.
+//! the same, a copy that is interrupted changes nothing and leaves nothing behind, and a download that is not what
+//! its sum says gets nowhere.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -79,16 +80,20 @@ impl DropbearBox {
 
     /// `scripts/deploy`, on the same network, as if `cross/build` had just made `dist`. A process group of its own.
     fn deploy(&self) -> Command {
-        let mut deploy = command(self.here.path().join("scripts/deploy"), Some(&self.machine.network()));
+        self.deploy_of(&self.here.path().join("scripts/deploy"))
+    }
+
+    /// The same script elsewhere.
+    fn deploy_of(&self, script: &Path) -> Command {
+        let mut deploy = command(script, Some(&self.machine.network()));
         deploy.arg("-F").arg(self.here.path().join("ssh_config")).arg("root@box");
         deploy.env("PATH", "/usr/bin:/bin").process_group(0);
         deploy
     }
 
     fn deployed(&self) -> (bool, String) {
-        let output = self.deploy().output().expect("scripts/deploy runs");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        let (code, said) = outcome(self.deploy());
+        (code == Some(0), said)
     }
 
     /// `cross/build` makes another version.
@@ -111,6 +116,13 @@ impl DropbearBox {
     fn runs(&self) -> u32 {
         self.machine.pid("bot-kjp.pid").expect("it runs")
     }
+}
+
+/// The exit code of a script, and what it says.
+fn outcome(mut script: Command) -> (Option<i32>, String) {
+    let output = script.output().expect("scripts/deploy runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 impl Drop for DropbearBox {
@@ -167,4 +179,25 @@ fn deploy_reaches_a_box_whose_ssh_server_knows_no_sftp_and_an_interrupted_copy_c
     assert!(well, "{said}");
     assert_eq!(dropbear.installed(), fs::read(dropbear.dist()).unwrap(), "{said}");
     assert!(no_litter() && dropbear.runs() != pid, "{said}");
+
+    // A release, as an operator has downloaded it: all in one folder, which has another bot than `dist`.
+    let downloaded = dropbear.here.path().join("Downloads (1)");
+    fs::create_dir(&downloaded).expect("a folder");
+    let (script, bot) = (downloaded.join("deploy"), downloaded.join("bot-kjp"));
+    fs::copy(dropbear.here.path().join("scripts/deploy"), &script).expect("copied");
+    let mut bytes = fs::read(dropbear.dist()).expect("the bot");
+    bytes.extend_from_slice(b"of a release");
+    fs::write(&bot, &bytes).expect("written");
+    let before = dropbear.installed();
+    let sum_of_another = format!("{}  bot-kjp\n", "0".repeat(64));
+    fs::write(downloaded.join("bot-kjp.sha256"), sum_of_another).expect("written");
+    let (code, refused) = outcome(dropbear.deploy_of(&script));
+    assert!(code == Some(65) && refused.contains("SHA-256 tidak cocok"), "{refused}");
+    assert_eq!(dropbear.installed(), before, "{refused}");
+    let sum =
+        Command::new("sha256sum").arg("bot-kjp").current_dir(&downloaded).output().expect("sha256sum runs");
+    fs::write(downloaded.join("bot-kjp.sha256"), sum.stdout).expect("written");
+    let (code, accepted) = outcome(dropbear.deploy_of(&script));
+    assert!(code == Some(0) && !accepted.contains("tidak diperiksa"), "{accepted}");
+    assert_eq!(dropbear.installed(), bytes, "{accepted}");
 }

@@ -386,6 +386,29 @@ fn deploy_does_the_same_on_windows() {
         batch.contains("\"/usr/local/bin/bot-kjp install\"")
             && script.contains("\"/usr/local/bin/bot-kjp install\"")
     );
+    // Both take what lies beside them, as in a folder of downloads.
+    assert!(script.contains("[ -f \"$here/bot-kjp\" ]") && batch.contains("if exist \"%~dp0bot-kjp\""));
+}
+
+#[test]
+fn the_pages_of_a_release_name_every_file_that_it_has() {
+    let release = include_str!("../../scripts/release");
+    let guide = include_str!("../../rootfs/usr/share/doc/bot-kjp/PANDUAN.md");
+    let (_, table) = guide.split_once("## Mengunduh").unwrap();
+    let (table, _) = table.split_once("## Memasang").unwrap();
+    for file in [
+        "bot-kjp",
+        "bot-kjp.sha256",
+        "bot-kjp-armv7",
+        "bot-kjp-armv7.sha256",
+        "deploy.bat",
+        "deploy",
+        "PANDUAN.md",
+    ] {
+        assert!(table.contains(&format!("`{file}`")), "PANDUAN.md does not say what {file} is");
+        let path = if file.starts_with("bot-kjp") { "dist/$name" } else { file };
+        assert!(release.contains(path), "scripts/release does not put in {file}");
+    }
 }
 
 #[test]

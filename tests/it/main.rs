@@ -10,6 +10,7 @@ mod deploy;
 mod disk;
 mod disorder;
 mod ends;
+mod growable;
 mod guest;
 mod health;
 mod install;

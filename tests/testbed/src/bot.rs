@@ -157,6 +157,11 @@ impl Bot {
         file.write_all(sections.as_bytes()).context("cannot add to the configuration")
     }
 
+    /// Sets a variable of the environment from the next command on.
+    pub fn set_environment(&mut self, name: &'static str, value: String) {
+        self.environment.push((name, value));
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.join("config.toml")
     }

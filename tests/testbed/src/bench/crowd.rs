@@ -1,24 +1,22 @@
 //! `testbed bench crowd`: more people at once than replies can leave.
 //!
-//! *Rush*: everybody sends all they have as fast as the phones can. What the bot takes of memory above its
-//! idle state, how long a family waits that writes in the middle, and that everybody is answered in order.
-//! Replies leave as fast as the settings allow, so that it is the way in that is measured.
-//!
-//! *Morning*: families who register, at the usual pace, which carries one answer for each and not one for
-//! every message. How long each waits for its last answer.
+//! Everybody sends all they have as fast as the phones can. What the bot takes of memory above its idle state,
+//! how long a family waits that writes in the middle, and that everybody is answered in order. Replies leave as
+//! fast as the settings allow, so that it is the way in that is measured. (What has gathered while no bot was
+//! there: [`morning`](super::morning).)
 //!
 //! The run fails when an answer is missing, out of order, or the connection did not hold.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::*;
 
-use super::process::Snapshot;
-use super::{SETTLE, progress};
+use super::process::{Peak, Snapshot};
+use super::{OPENING, SETTLE, progress};
 use crate::bot::{Bot, Settings};
 use crate::customers::Person;
 use crate::interrupt::{self, wait_until};
@@ -27,49 +25,34 @@ use crate::{Handset, Options, WhatsApp};
 const HELP: &str = "\
 Measures bot-kjp while more people write than replies can leave.
 
-testbed bench crowd --bot PATH [--phones N] [--each N] [--families N] [--only rush|morning] [--folder DIR]
+testbed bench crowd --bot PATH [--phones N] [--each N] [--folder DIR]
 
   --bot PATH       bot-kjp, built with --release --features danger-accept-test-bed
-  --phones N       who writes in the rush (default 500)
+  --phones N       who writes (default 500)
   --each N         messages of each of them (default 40, at least 12)
-  --families N     who registers in the morning, with five messages each (default 2000)
-  --only NAME      one of the two
   --folder DIR     where the bot keeps its data (default: a temporary folder)";
 
 /// Aims of the project.
 const AIM_MEMORY_MB: f64 = 4.0;
 const AIM_MIDDLE: Duration = Duration::from_secs(10);
-const AIM_LAST_ANSWER: Duration = Duration::from_secs(7 * 60);
 
 /// Longest wait for everybody's answers.
 const RUSH_END: Duration = Duration::from_secs(10 * 60);
-const MORNING_END: Duration = Duration::from_secs(20 * 60);
 
 /// People whom each phone registers during the rush; the rest is talk.
 const PEOPLE_IN_RUSH: usize = 5;
 
-/// People whom a family registers in the morning, one per message.
-const PEOPLE_OF_FAMILY: usize = 2;
-
-/// Chooses registration, then Foodstation.
-const OPENING: [&str; 2] = ["1", "3"];
-
-/// Between two looks at memory or telephones.
-const LOOK: Duration = Duration::from_millis(100);
-
 const KIB_PER_MB: f64 = super::report::KIB_PER_MB;
 
 pub(super) fn run(mut parser: lexopt::Parser) -> Result<()> {
-    let (mut bot, mut folder, mut only) = (None::<PathBuf>, None::<PathBuf>, None::<String>);
-    let (mut phones, mut each, mut families) = (500, 40, 2000);
+    let (mut bot, mut folder) = (None::<PathBuf>, None::<PathBuf>);
+    let (mut phones, mut each) = (500, 40);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("bot") => bot = Some(parser.value()?.into()),
             Long("folder") => folder = Some(parser.value()?.into()),
-            Long("only") => only = Some(parser.value()?.string()?),
             Long("phones") => phones = parser.value()?.parse()?,
             Long("each") => each = parser.value()?.parse()?,
-            Long("families") => families = parser.value()?.parse()?,
             Short('h') | Long("help") => {
                 println!("{HELP}");
                 return Ok(());
@@ -78,9 +61,8 @@ pub(super) fn run(mut parser: lexopt::Parser) -> Result<()> {
         }
     }
     let program = bot.context("--bot PATH is missing")?;
-    ensure!(phones > 0 && families > 0, "nobody writes");
+    ensure!(phones > 0, "nobody writes");
     ensure!(each >= OPENING.len() + 2 * PEOPLE_IN_RUSH, "--each is too little");
-    ensure!(matches!(only.as_deref(), None | Some("rush" | "morning")), "--only is rush or morning");
     interrupt::watch()?;
     let own_folder;
     let folder = match &folder {
@@ -93,13 +75,7 @@ pub(super) fn run(mut parser: lexopt::Parser) -> Result<()> {
             own_folder.path()
         }
     };
-    if only.as_deref() != Some("morning") {
-        rush(&program, folder, phones, each)?;
-    }
-    if only.as_deref() != Some("rush") {
-        morning(&program, folder, families)?;
-    }
-    Ok(())
+    rush(&program, folder, phones, each)
 }
 
 /// WhatsApp's side, and a bot that is online.
@@ -156,18 +132,10 @@ fn rush(program: &Path, folder: &Path, count: usize, each: usize) -> Result<()> 
     let idle = Snapshot::of(pid)?;
     progress(&format!("rush: {} messages from {count} phones", count * each));
 
-    let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let peak = Peak::watch(pid);
     let sent_half = AtomicBool::new(false);
     let started = Instant::now();
     let (sending, answered, in_the_middle) = std::thread::scope(|scope| -> Result<_> {
-        let watched = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                if let Ok(now) = Snapshot::of(pid) {
-                    peak.fetch_max(now.anonymous_kib, Ordering::Relaxed);
-                }
-                std::thread::sleep(LOOK);
-            }
-        });
         let family = scope.spawn(|| -> Result<Duration> {
             wait_until("half of the messages", RUSH_END, || {
                 Ok(sent_half.load(Ordering::Relaxed).then_some(()))
@@ -208,8 +176,6 @@ fn rush(program: &Path, folder: &Path, count: usize, each: usize) -> Result<()> 
         })();
         sent_half.store(true, Ordering::Relaxed);
         let in_the_middle = family.join().expect("a family does not panic");
-        done.store(true, Ordering::Relaxed);
-        watched.join().expect("looking does not panic");
         let (sending, answered) = told?;
         Ok((sending, answered, in_the_middle?))
     })?;
@@ -221,7 +187,7 @@ fn rush(program: &Path, folder: &Path, count: usize, each: usize) -> Result<()> 
         stage.server.logins(stage.account.number())? == logins,
         "the connection was made anew during the rush"
     );
-    let above = peak.load(Ordering::Relaxed).saturating_sub(idle.anonymous_kib) as f64 / KIB_PER_MB;
+    let above = peak.end().saturating_sub(idle.anonymous_kib) as f64 / KIB_PER_MB;
     let seconds = |time: Duration| time.as_secs_f64();
     println!("rush: {} messages from {count} phones, sent within {:.0} s", count * each, seconds(sending));
     println!("  anonymous memory, idle         {:6.1} MB", idle.anonymous_kib as f64 / KIB_PER_MB);
@@ -254,68 +220,4 @@ fn in_order(family: usize, phone: &Handset) -> Result<usize> {
     let ids: HashSet<&str> = shown.iter().map(|shown| shown.id.as_str()).collect();
     ensure!(ids.len() == shown.len(), "family {family} has a message twice");
     Ok(shown.len())
-}
-
-fn morning(program: &Path, folder: &Path, count: usize) -> Result<()> {
-    // The defaults of `outbox.*`.
-    let stage = Stage::new(program, folder, 1, 5)?;
-    let families = phones(&stage.server, count)?;
-    let logins = stage.server.logins(stage.account.number())?;
-    progress(&format!("morning: {count} families"));
-    let started = Instant::now();
-    let mut last_sent = vec![started; count];
-    let people = (0..PEOPLE_OF_FAMILY).map(Some);
-    let rounds = std::iter::once(None).chain(OPENING.iter().map(|_| None)).chain(people);
-    for (round, whom) in rounds.enumerate() {
-        for (family, phone) in families.iter().enumerate() {
-            let text = match whom {
-                Some(n) => person(family, n).lines(),
-                None if round == 0 => "halo".to_owned(),
-                None => OPENING[round - 1].to_owned(),
-            };
-            stage.say(phone, &text)?;
-            last_sent[family] = Instant::now();
-        }
-    }
-    let sending = started.elapsed();
-    let mut waits = Vec::new();
-    let mut open: Vec<usize> = (0..count).collect();
-    let end = started + MORNING_END;
-    while !open.is_empty() {
-        ensure!(Instant::now() < end, "{} families have no last answer", open.len());
-        let answered = |family: &usize| {
-            let last = person(*family, PEOPLE_OF_FAMILY - 1).nama;
-            families[*family].shown().iter().any(|shown| shown.text.contains(&last))
-        };
-        open.retain(|family| {
-            let answered = answered(family);
-            if answered {
-                waits.push(last_sent[*family].elapsed());
-            }
-            !answered
-        });
-        interrupt::pause(LOOK * 5)?;
-    }
-    let took = started.elapsed();
-    waits.sort();
-    let replies: usize = families.iter().map(|phone| phone.shown().len()).sum();
-    ensure!(
-        stage.server.logins(stage.account.number())? == logins,
-        "the connection was made anew during the morning"
-    );
-    let warned = std::fs::read_to_string(stage.bot.log())?.contains("outbox.late began");
-    let longest = waits.last().copied().unwrap_or_default();
-    let sent = count * (1 + OPENING.len() + PEOPLE_OF_FAMILY);
-    println!("morning: {sent} messages of {count} families, sent within {:.0} s", sending.as_secs_f64());
-    println!("  replies                        {replies:6}      at 5 a second");
-    println!("  last answer, half of them      {:6.0} s", waits[waits.len() / 2].as_secs_f64());
-    println!(
-        "  last answer, the last          {:6.0} s    (aim: at most {})",
-        longest.as_secs_f64(),
-        AIM_LAST_ANSWER.as_secs()
-    );
-    println!("  everything answered after      {:6.0} s", took.as_secs_f64());
-    println!("  the operator is told           {}", if warned { "yes" } else { "no" });
-    ensure!(longest <= AIM_LAST_ANSWER, "a family waited too long");
-    Ok(())
 }

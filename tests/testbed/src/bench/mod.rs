@@ -9,14 +9,17 @@
 //!
 //! `testbed bench storm` measures an outage instead: see [`storm`]; `testbed bench box` what the bot
 //! takes of an emulated box: see [`on_box`]; `testbed bench crowd` more people at once than replies can
-//! leave: see [`crowd`].
+//! leave: see [`crowd`]; `testbed bench morning` what has gathered in a night: see [`morning`]; `testbed bench years` whether age costs anything: see [`years`]; `testbed bench gate` whether a registration costs more than was recorded: see [`gate`].
 
 mod baileys;
 mod crowd;
+mod gate;
+mod morning;
 mod on_box;
 mod process;
 mod report;
 mod storm;
+mod years;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,9 @@ testbed bench --bot PATH [--registrations N] [--customers N] [--idle SECONDS] [-
 testbed bench storm […]                 measures an outage; see testbed bench storm --help
 testbed bench box […]                   measures bot-kjp on an emulated box; see testbed bench box --help
 testbed bench crowd […]                 more people than replies can leave; see testbed bench crowd --help
+testbed bench morning […]               what has gathered in a night; see testbed bench morning --help
+testbed bench years […]                 whether age costs anything; see testbed bench years --help
+testbed bench gate […]                  whether a registration costs more than recorded; see testbed bench gate --help
 
   --bot PATH          bot-kjp, built with --release --features danger-accept-test-bed
   --registrations N   people to register, one per message (default 1000)
@@ -124,6 +130,15 @@ pub fn run(mut arguments: lexopt::Parser) -> Result<()> {
     if asked_for("crowd") {
         return crowd::run(arguments);
     }
+    if asked_for("morning") {
+        return morning::run(arguments);
+    }
+    if asked_for("years") {
+        return years::run(arguments);
+    }
+    if asked_for("gate") {
+        return gate::run(arguments);
+    }
     let Some(arguments) = parse(arguments)? else {
         println!("{HELP}");
         return Ok(());
@@ -187,12 +202,8 @@ fn measure_all(arguments: &Arguments) -> Result<Report> {
         }
     };
     let server = WhatsApp::start(Options::default())?;
-    let customers = (0..arguments.customers).map(|n| {
-        let customer = Customer::of_seed(SEED, n);
-        let people = share(arguments.registrations, arguments.customers, n);
-        Ok(Writer { phone: server.phone(customer.name())?, customer, people })
-    });
-    let load = Load { server: &server, customers: customers.collect::<Result<_>>()?, idle: arguments.idle };
+    let customers = writers(&server, arguments.registrations, arguments.customers)?;
+    let load = Load { server: &server, customers, idle: arguments.idle };
     let mut measurements = Vec::new();
     for contestant in [Contestant::BotKjp, Contestant::Baileys] {
         if arguments.only.is_some_and(|only| only != contestant) {
@@ -230,6 +241,30 @@ struct Writer {
     customer: Customer,
     /// How many people this one registers.
     people: usize,
+}
+
+/// So many customers with their phones, who register so many people together.
+fn writers(server: &WhatsApp, registrations: usize, customers: usize) -> Result<Vec<Writer>> {
+    (0..customers)
+        .map(|n| {
+            let customer = Customer::of_seed(SEED, n);
+            let people = share(registrations, customers, n);
+            Ok(Writer { phone: server.phone(customer.name())?, customer, people })
+        })
+        .collect()
+}
+
+/// Every customer on a thread of its own; gives all latencies.
+fn everybody_registers(customers: &[Writer], bot: &str) -> Result<Vec<Duration>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            customers.iter().map(|writer| scope.spawn(move || converse(writer, bot))).collect();
+        let mut latencies = Vec::new();
+        for thread in threads {
+            latencies.extend(thread.join().expect("a customer's thread does not panic")?);
+        }
+        Ok(latencies)
+    })
 }
 
 /// What both bots are put through.
@@ -281,7 +316,7 @@ impl Load<'_> {
         let registrations: usize = self.customers.iter().map(|writer| writer.people).sum();
         progress(&format!("{}: {registrations} registrations", contestant.name()));
         let started = Instant::now();
-        let latencies = self.everybody_registers(account.number())?;
+        let latencies = everybody_registers(&self.customers, account.number())?;
         let took = started.elapsed();
         wait_until("the bot to acknowledge every message", ANSWER, || {
             Ok((self.server.queue_len(account.number())? == 0).then_some(()))
@@ -292,19 +327,6 @@ impl Load<'_> {
         let DatabaseCopy { connection, .. } = &copy_database(database)?;
         let rows = self.expect_rows(connection, contestant)?;
         Ok(Measurement::new(contestant.name(), rows, took, latencies, [connected, idle, loaded]))
-    }
-
-    /// Every customer on a thread of its own; gives all latencies.
-    fn everybody_registers(&self, bot: &str) -> Result<Vec<Duration>> {
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                self.customers.iter().map(|writer| scope.spawn(move || converse(writer, bot))).collect();
-            let mut latencies = Vec::new();
-            for thread in threads {
-                latencies.extend(thread.join().expect("a customer's thread does not panic")?);
-            }
-            Ok(latencies)
-        })
     }
 
     /// The people in the database must be those that were sent: none lost, none invented.

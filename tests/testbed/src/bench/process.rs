@@ -1,6 +1,10 @@
 //! What Linux says about a running process, from `/proc`.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -44,6 +48,53 @@ impl Snapshot {
             cpu_seconds_of_living_threads: living_threads(pid)?,
             written_bytes: field(&io, "write_bytes")?,
         })
+    }
+}
+
+/// Between two looks at what the kernel keeps no highest value of.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The most anonymous memory that a process is seen to have. The kernel remembers only the highest of all that is
+/// resident, the program's own file included.
+pub(super) struct Peak {
+    kib: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl Peak {
+    pub(super) fn watch(pid: u32) -> Self {
+        let (kib, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (highest, over) = (kib.clone(), done.clone());
+        let looking = std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                // Once the process has ended there is nothing more to see.
+                if let Ok(now) = Snapshot::of(pid) {
+                    highest.fetch_max(now.anonymous_kib, Ordering::Relaxed);
+                }
+                std::thread::sleep(LOOK);
+            }
+        });
+        Self { kib, done, looking: Some(looking) }
+    }
+
+    /// In KiB.
+    pub(super) fn end(mut self) -> u64 {
+        self.stop();
+        self.kib.load(Ordering::Relaxed)
+    }
+
+    fn stop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(looking) = self.looking.take() {
+            looking.join().expect("looking does not panic");
+        }
+    }
+}
+
+impl Drop for Peak {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

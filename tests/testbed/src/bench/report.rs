@@ -91,7 +91,7 @@ impl Measurement {
 }
 
 /// The smallest value that at least `share` of all values do not exceed (nearest rank).
-fn quantile(sorted: &[Duration], share: f64) -> Duration {
+pub(super) fn quantile(sorted: &[Duration], share: f64) -> Duration {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }

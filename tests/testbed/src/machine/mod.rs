@@ -42,6 +42,9 @@ const MEMORY_MIB: u32 = 256;
 /// that each. (qemu: `shift` is the binary logarithm.)
 const INSTRUCTION: &str = "shift=1,sleep=on";
 
+/// The same as a rate.
+pub const INSTRUCTIONS_PER_SECOND: f64 = 5e8;
+
 /// From switching on until commands can be run: 3 s with busybox, 15 s with systemd on a machine
 /// that does nothing else; ten times that where all other tests run.
 const BOOT: Duration = Duration::from_secs(300);

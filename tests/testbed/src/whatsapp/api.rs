@@ -561,6 +561,24 @@ impl Handset {
         self.enter(|world| world.accounts[self.account].primary.shown.clone())
     }
 
+    /// How many messages the screen shows.
+    pub fn count_shown(&self) -> usize {
+        self.enter(|world| world.accounts[self.account].primary.shown.len())
+    }
+
+    /// Waits until the screen shows more messages than so many.
+    ///
+    /// # Errors
+    /// When it does not before the deadline.
+    pub fn wait_for_more(&self, than: usize, deadline: Duration) -> anyhow::Result<()> {
+        self.port
+            .hub
+            .wait(Instant::now() + deadline, |world| {
+                (world.accounts[self.account].primary.shown.len() > than).then_some(())
+            })
+            .with_context(|| format!("{} is shown no further message within {deadline:?}", self.name()))
+    }
+
     /// Waits until the screen shows a message that `wanted` accepts.
     ///
     /// # Errors
