@@ -211,7 +211,7 @@ pub fn action(cause: Cause, detail: &Detail) -> &'static str {
             "Matikan overlay (overlayroot) di armbian-config, atau pindahkan data.folder ke kartu, lalu nyalakan ulang."
         }
         (Cause::DiskFull | Cause::DiskLow, _) => {
-            "Hapus berkas yang tidak perlu (bukan bot-kjp.db). Lihat pemakaian: df -h"
+            "Hapus berkas yang tidak perlu (jangan yang namanya diawali bot-kjp.db). Lihat pemakaian: df -h"
         }
         (Cause::LedgerDamaged, _) => {
             "Jangan hapus apa pun. Hubungi teknisi. Untuk mulai dari awal tanpa data lama: bot-kjp set-aside"

@@ -48,6 +48,9 @@ pub(super) struct Redo {
     images: Images,
     /// Whether earlier versions are kept out already.
     guarded: bool,
+    /// Whether SQLite's last commit failed. It may have reached the disk all the same, and a start after a cut would
+    /// then find its generation and pass over the records: so there are none until a commit succeeds.
+    in_doubt: bool,
     /// The record that is being made; kept for its memory.
     record: Vec<u8>,
 }
@@ -62,7 +65,7 @@ impl Redo {
             .map_err(|cause| OpenError::NotAccessible { file: path, cause })?;
         let images = Images::of(connection).map_err(fail)?;
         let changes = Changes::watch(connection, &images).map_err(fail)?;
-        Ok(Self { file, changes, images, guarded: false, record: Vec::new() })
+        Ok(Self { file, changes, images, guarded: false, in_doubt: false, record: Vec::new() })
     }
 
     /// A batch begins, in a savepoint of its own.
@@ -82,7 +85,7 @@ impl Redo {
             return Ok(Kept::Durable);
         }
         // The first commit of a process is SQLite's: it keeps earlier versions out.
-        if !self.guarded {
+        if !self.guarded || self.in_doubt {
             return Ok(Kept::Unrecorded);
         }
         self.record.clear();
@@ -102,6 +105,7 @@ impl Redo {
     ///
     /// If that fails, SQLite's transaction is gone or of no use; [`restore`](Self::restore) makes another.
     pub fn fold(&mut self, connection: &Connection, last: bool) -> Result<(), LedgerError> {
+        self.in_doubt = true;
         let next = self.file.generation() + 1;
         connection.prepare_cached("UPDATE redo_log SET generation = ?1")?.execute([next])?;
         if last {
@@ -110,6 +114,7 @@ impl Redo {
             connection.execute("UPDATE compatibility SET oldest = max(oldest, ?1)", [FIRST_SCHEMA])?;
         }
         run(connection, "COMMIT")?;
+        self.in_doubt = false;
         self.file.begin(next);
         self.guarded = !last;
         Ok(())
