@@ -111,7 +111,14 @@ pub struct Reply {
     pub at: i64,
 }
 
-/// A reply whose turn it is.
+/// A reply whose turn it is. Its text is read when it leaves: many are looked at before that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub id: i64,
+    pub chat: String,
+}
+
+/// A reply that leaves.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DueReply {
     pub id: i64,
@@ -329,17 +336,26 @@ fn turn_of(tx: &Connection, chat: &str, kind: Kind) -> Result<i64, LedgerError> 
 
 /// Up to `limit` replies of a lane whose turn has come, those of the chats that have waited longest first,
 /// at most one per chat.
-pub fn due(conn: &Connection, lane: Lane, now: i64, limit: u32) -> Result<Vec<DueReply>, LedgerError> {
+pub fn due(conn: &Connection, lane: Lane, now: i64, limit: u32) -> Result<Vec<Due>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "SELECT id, chat, wa_message_id, text, at, attempts, kind FROM outbox INDEXED BY outbox_turn
+        "SELECT id, chat FROM outbox INDEXED BY outbox_turn
          WHERE failed_at IS NULL AND lane = ?3 AND next_attempt_at <= ?1
            AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
                            WHERE earlier.chat = outbox.chat AND earlier.failed_at IS NULL
                              AND earlier.id < outbox.id)
          ORDER BY turn, id LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![now, limit, lane == Lane::Much], due_reply)?;
+    let rows = statement.query_map(params![now, limit, lane == Lane::Much], |row| {
+        Ok(Due { id: row.get(0)?, chat: row.get(1)? })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The reply of this number; `None` if it is there no more, or given up.
+pub fn read(conn: &Connection, id: i64) -> Result<Option<DueReply>, LedgerError> {
+    let reply = "SELECT id, chat, wa_message_id, text, at, attempts, kind FROM outbox
+                 WHERE id = ?1 AND failed_at IS NULL";
+    Ok(conn.prepare_cached(reply)?.query_row([id], due_reply).optional()?)
 }
 
 /// Who waits for their turn, apart from operators for alerts and from people whom WhatsApp does not let in
@@ -655,9 +671,13 @@ mod tests {
     }
 
     /// Those of both lanes.
+    fn whole(conn: &Connection, due: Vec<Due>) -> Result<Vec<DueReply>, LedgerError> {
+        due.iter().map(|due| Ok(read(conn, due.id)?.expect("it is due"))).collect()
+    }
+
     fn due(conn: &Connection, now: i64, limit: u32) -> Result<Vec<DueReply>, LedgerError> {
-        let mut due = super::due(conn, Lane::Little, now, limit)?;
-        due.extend(super::due(conn, Lane::Much, now, limit)?);
+        let mut due = whole(conn, super::due(conn, Lane::Little, now, limit)?)?;
+        due.extend(whole(conn, super::due(conn, Lane::Much, now, limit)?)?);
         due.truncate(limit as usize);
         Ok(due)
     }
@@ -702,7 +722,7 @@ mod tests {
     fn who_wrote_little_since_the_last_answer_is_in_another_lane_than_who_wrote_much() {
         in_transaction(|tx| {
             let lanes = || -> Result<[Vec<String>; 2], LedgerError> {
-                let of = |lane| super::due(tx, lane, 10, 10);
+                let of = |lane| whole(tx, super::due(tx, lane, 10, 10)?);
                 let ids = |due: Vec<DueReply>| due.into_iter().map(|due| due.reply.wa_message_id).collect();
                 Ok([ids(of(Lane::Little)?), ids(of(Lane::Much)?)])
             };

@@ -26,7 +26,7 @@ use super::refusal::{self, Addresses, After, Answer, Before, Facts, Keyed, Reaso
 use crate::bell::Bell;
 use crate::clock;
 use crate::executor::Executor;
-use crate::ledger::outbox::{self, DueReply, Lane};
+use crate::ledger::outbox::{self, Due, DueReply, Lane};
 use crate::ledger::{self, Database, LedgerError};
 use crate::net::deadline::within;
 use crate::trusted_clock;
@@ -110,7 +110,7 @@ impl Outbox {
                 outbox.retry_now().await;
             }
             let now = clock::since(start);
-            let slot_of = |due: &DueReply| locked(&pace).earliest(&due.reply.chat, now);
+            let slot_of = |due: &Due| locked(&pace).earliest(&due.chat, now);
             let next = earliest(outbox.due(&busy).await, last, slot_of);
             let Some((slot, lane, due)) = next else {
                 outbox.rung_within(IDLE).await;
@@ -121,6 +121,16 @@ impl Outbox {
                 outbox.rung_within(slot - now).await;
                 continue;
             }
+            // Nothing was waited for since it was found: it is still there.
+            let due = match outbox.database.read(|conn| outbox::read(conn, due.id)) {
+                Ok(Some(due)) => due,
+                Ok(None) => continue,
+                Err(error) => {
+                    log::error!("outbox: a due reply was not read: {error}");
+                    outbox.rung_within(IDLE).await;
+                    continue;
+                }
+            };
             last = lane;
             locked(&pace).leave(&due.reply.chat, now);
             let turn = busy.take(&due.reply.chat);
@@ -145,7 +155,7 @@ impl Outbox {
 
     /// In each lane the oldest reply of each chat that is due and has none on its way, whoever has waited
     /// longest first; none when enough are on their way.
-    async fn due(&self, busy: &Busy) -> Vec<(Lane, DueReply)> {
+    async fn due(&self, busy: &Busy) -> Vec<(Lane, Due)> {
         let taken = busy.count();
         if taken >= MAX_IN_FLIGHT {
             return Vec::new();
@@ -162,7 +172,7 @@ impl Outbox {
         });
         match due.await {
             Ok(mut due) => {
-                due.retain(|(_, due)| !busy.holds(&due.reply.chat));
+                due.retain(|(_, due)| !busy.holds(&due.chat));
                 due
             }
             Err(error) => {
@@ -523,10 +533,10 @@ impl Outbox {
 /// The reply that may leave first, of those that may leave now one of the other lane than the `last` one, and
 /// of those the first: its chat has waited longest. With the moment at which it may.
 fn earliest(
-    due: Vec<(Lane, DueReply)>,
+    due: Vec<(Lane, Due)>,
     last: Lane,
-    slot_of: impl Fn(&DueReply) -> Duration,
-) -> Option<(Duration, Lane, DueReply)> {
+    slot_of: impl Fn(&Due) -> Duration,
+) -> Option<(Duration, Lane, Due)> {
     due.into_iter()
         .map(|(lane, due)| (slot_of(&due), lane, due))
         .min_by_key(|(slot, lane, _)| (*slot, *lane == last))
@@ -641,19 +651,10 @@ mod tests {
 
     #[test]
     fn turns_alternate_between_those_who_wrote_little_and_those_who_wrote_much() {
-        let reply = |id, chat: &str| {
-            let reply = outbox::Reply {
-                kind: outbox::Kind::Verdict,
-                chat: chat.into(),
-                wa_message_id: String::new(),
-                text: String::new(),
-                at: 0,
-            };
-            DueReply { id, reply, attempts: 0 }
-        };
+        let reply = |id, chat: &str| Due { id, chat: chat.into() };
         let next = |lanes: &[Lane], last, held: &str| {
             let due = lanes.iter().zip(0..).map(|(lane, n)| (*lane, reply(n, &n.to_string())));
-            let slot = |due: &DueReply| Duration::from_secs(u64::from(due.reply.chat == held));
+            let slot = |due: &Due| Duration::from_secs(u64::from(due.chat == held));
             earliest(due.collect(), last, slot).map(|(_, _, due)| due.id)
         };
         let both = [Lane::Little, Lane::Little, Lane::Much, Lane::Much];

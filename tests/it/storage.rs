@@ -176,7 +176,8 @@ fn a_full_disk_loses_nothing_at_whatever_moment_it_fills() {
             std::thread::sleep(Duration::from_millis(random.below(most) as u64));
         };
         pause(&mut random, 30);
-        let refused = |bot: &Bot| bot.output().matches("tried again until it is").count();
+        // A message, or the record of a reply.
+        let refused = |bot: &Bot| bot.output().matches("could not write to disk").count();
         let before = refused(&bot);
         scene.home.disk().fill(if refuses { 0 } else { random.below(40) as u64 * 4096 });
         for person in &mut people {

@@ -382,7 +382,7 @@ impl SessionStore {
         if self.is_set_aside() {
             return Err(SessionError::SetAside);
         }
-        self.owed.put(tx)?;
+        self.owed.put(tx, self.database.undone())?;
         job(tx)
     }
 

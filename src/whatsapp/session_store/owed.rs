@@ -29,6 +29,9 @@ struct Owed {
     message: Vec<u8>,
     /// When it came, in Unix seconds.
     at: i64,
+    /// [`Database::undone`](crate::ledger::Database::undone) when it was written: it need not be written again
+    /// while that is the same.
+    written: Option<u64>,
 }
 
 /// What is owed; clones share it. As large as what WhatsApp delivers without
@@ -41,14 +44,18 @@ impl OwedMessages {
     pub fn owe(&self, rows: &[PendingInboundRow<'_>], now: i64) {
         let mut owed = self.lock();
         for row in rows {
-            owed.insert(key(row.chat, row.sender, row.id), Owed { message: row.message.to_vec(), at: now });
+            let message = Owed { message: row.message.to_vec(), at: now, written: None };
+            owed.insert(key(row.chat, row.sender, row.id), message);
         }
     }
 
-    /// Writes them all.
-    pub fn put(&self, tx: &Connection) -> Result<(), SessionError> {
-        for ((chat, sender, id), Owed { message, at }) in self.lock().iter() {
-            execute(tx, PUT, (chat, sender, id, message, at))?;
+    /// Writes all that are not written yet. `undone`: how often by now something that was written was undone.
+    pub fn put(&self, tx: &Connection, undone: u64) -> Result<(), SessionError> {
+        for ((chat, sender, id), owed) in self.lock().iter_mut() {
+            if owed.written != Some(undone) {
+                execute(tx, PUT, (chat, sender, id, &owed.message, owed.at))?;
+                owed.written = Some(undone);
+            }
         }
         Ok(())
     }
