@@ -28,11 +28,12 @@ use crate::{Fault, Handset, Options, WhatsApp};
 const HELP: &str = "\
 Measures whether age costs anything: a process that lives long, and ledgers that are old.
 
-testbed bench years --bot PATH [--quick] [--only life|ledgers] [--folder DIR]
+testbed bench years --bot PATH [--quick] [--only life|ledgers] [--reconnects N] [--folder DIR]
 
   --bot PATH      bot-kjp, built with --release --features danger-accept-test-bed
   --quick         less of everything, two minutes in all: shows that the bench works, proves little
   --only NAME     one of the two
+  --reconnects N  of the life, after a quarter as many until everything has been used; ten messages each (10000)
   --folder DIR    where the bot keeps its data (default: a temporary folder)";
 
 /// How much faster than the clock on the wall a bot lives where it says so: a second's wait before a reconnect is ten
@@ -41,7 +42,10 @@ const SPEED_VARIABLE: &str = "BOT_KJP_TEST_SPEED";
 const SPEED: u32 = 100;
 
 /// Customers who write in a long life; each registers [`PEOPLE_PER_CUSTOMER`] people at most.
-const CUSTOMERS: usize = 50;
+const CUSTOMERS: usize = 70;
+
+/// Looks at what is held, evenly over a life: growth that ends is something that fills up, and no leak.
+const PARTS: usize = 10;
 
 /// Those of them who write between two reconnects.
 const AT_A_TIME: usize = 10;
@@ -85,7 +89,7 @@ struct Extent {
 impl Extent {
     fn full() -> Self {
         Self {
-            warm_up: 1_000,
+            warm_up: 2_500,
             reconnects: 10_000,
             ledgers: vec![("empty", 0), ("three years", THREE_YEARS), ("a million", MILLION)],
             registrations: 1_000,
@@ -111,14 +115,15 @@ impl Extent {
 /// # Errors
 /// When something grows, or somebody is not answered.
 pub(super) fn run(mut parser: lexopt::Parser) -> Result<()> {
-    let (mut bot, mut folder, mut only, mut quick) =
-        (None::<PathBuf>, None::<PathBuf>, None::<String>, false);
+    let (mut bot, mut folder, mut only, mut quick, mut reconnects) =
+        (None::<PathBuf>, None::<PathBuf>, None::<String>, false, None::<usize>);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("bot") => bot = Some(parser.value()?.into()),
             Long("folder") => folder = Some(parser.value()?.into()),
             Long("only") => only = Some(parser.value()?.string()?),
             Long("quick") => quick = true,
+            Long("reconnects") => reconnects = Some(parser.value()?.parse()?),
             Short('h') | Long("help") => {
                 println!("{HELP}");
                 return Ok(());
@@ -140,7 +145,12 @@ pub(super) fn run(mut parser: lexopt::Parser) -> Result<()> {
             own_folder.path()
         }
     };
-    let extent = if quick { Extent::quick() } else { Extent::full() };
+    let mut extent = if quick { Extent::quick() } else { Extent::full() };
+    if let Some(reconnects) = reconnects {
+        let most = CUSTOMERS * PEOPLE_PER_CUSTOMER / AT_A_TIME * 4 / 5;
+        ensure!((PARTS..=most).contains(&reconnects), "--reconnects must be {PARTS} to {most}");
+        extent = Extent { warm_up: reconnects / 4, reconnects, ..extent };
+    }
     println!(
         "\nYears of {}{}\n  {}\n  {}\n",
         date(),
@@ -178,7 +188,7 @@ impl Stage {
             log_level: "error",
             supabase: None,
         };
-        let mut bot = Bot::new(program, home.path(), &settings)?;
+        let bot = Bot::new(program, home.path(), &settings)?;
         // Free until the bot takes it: nobody else on this machine asks for that one by number.
         let page = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         bot.configure(&format!(
@@ -186,10 +196,13 @@ impl Stage {
              [connection]\nbackoff = ['1s']\nstable = '1s'\nattempts_per_hour = 3600\n"
         ))?;
         bot.pair(&account)?;
-        // Not before: a phone takes its time to link.
-        bot.set_environment(SPEED_VARIABLE, SPEED.to_string());
         account.set_online(false);
         Ok(Self { server, account, bot, page, _home: home })
+    }
+
+    /// Lets the bot live faster from its next start on.
+    fn hurry(&mut self) {
+        self.bot.set_environment(SPEED_VARIABLE, SPEED.to_string());
     }
 
     fn start(&mut self) -> Result<Duration> {
@@ -253,6 +266,13 @@ impl Holdings {
         })
     }
 
+    fn print(&self, reconnects: usize, messages: usize) {
+        let Self { heap_kib, anonymous_kib, threads, descriptors } = self;
+        println!(
+            "  {reconnects:>12}{messages:>12}{heap_kib:>16.0}{anonymous_kib:>20.0}{threads:>12}{descriptors:>12}"
+        );
+    }
+
     fn has_grown_since(&self, before: &Self, most_kib: f64) -> bool {
         self.heap_kib > before.heap_kib + most_kib
             || self.anonymous_kib > before.anonymous_kib + most_kib
@@ -263,6 +283,7 @@ impl Holdings {
 
 fn one_life(program: &Path, folder: &Path, extent: &Extent) -> Result<()> {
     let mut stage = Stage::new(program, folder)?;
+    stage.hurry();
     stage.start()?;
     let customers = writers(&stage.server, CUSTOMERS * PEOPLE_PER_CUSTOMER, CUSTOMERS)?;
     let bot = stage.account.number();
@@ -275,7 +296,7 @@ fn one_life(program: &Path, folder: &Path, extent: &Extent) -> Result<()> {
     let mut people = (0..PEOPLE_PER_CUSTOMER).flat_map(|n| customers.iter().map(move |writer| (writer, n)));
     let (mut messages, begun) = (CUSTOMERS * OPENING.len(), Instant::now());
     let mut round = |reconnects: usize, messages: &mut usize| -> Result<()> {
-        for n in 1..=reconnects {
+        for _ in 0..reconnects {
             stage.reconnect()?;
             let asked: Vec<(&Writer, usize)> = people
                 .by_ref()
@@ -293,9 +314,6 @@ fn one_life(program: &Path, folder: &Path, extent: &Extent) -> Result<()> {
             }
             *messages += asked.len();
             interrupt::check()?;
-            if n.is_multiple_of(1_000) {
-                progress(&format!("one life: {n} reconnects are done"));
-            }
         }
         Ok(())
     };
@@ -303,34 +321,35 @@ fn one_life(program: &Path, folder: &Path, extent: &Extent) -> Result<()> {
     round(extent.warm_up, &mut messages)?;
     interrupt::pause(SETTLE)?;
     let before = Holdings::of(&stage)?;
-    progress(&format!("one life: {} reconnects", extent.reconnects));
-    round(extent.reconnects - extent.warm_up.min(extent.reconnects), &mut messages)?;
+    println!(
+        "One life\n\n  {:>12}{:>12}{:>16}{:>20}{:>12}{:>12}",
+        "reconnects", "messages", "heap, KiB", "RssAnon, KiB", "threads", "files"
+    );
+    before.print(extent.warm_up, messages);
+    let mut after = before;
+    for part in 1..=PARTS {
+        round(extent.reconnects / PARTS, &mut messages)?;
+        interrupt::pause(SETTLE)?;
+        after = Holdings::of(&stage)?;
+        after.print(extent.warm_up + part * (extent.reconnects / PARTS), messages);
+    }
     // What a moment has left may go with the next one.
-    let mut after = Holdings::of(&stage)?;
     let until = Instant::now() + AFTERWARDS;
     while after.has_grown_since(&before, extent.growth_kib) && Instant::now() < until {
         interrupt::pause(SETTLE)?;
         after = Holdings::of(&stage)?;
     }
-    let logins = stage.server.logins(bot)?;
-    println!(
-        "One life: {messages} messages and {logins} connections in {:.0} s\n\n  {:<36}{:>12}{:>12}{:>12}",
-        begun.elapsed().as_secs_f64(),
-        "",
-        "warm",
-        "at the end",
-        "more"
-    );
-    for (what, before, after) in [
-        ("heap in use, KiB", before.heap_kib, after.heap_kib),
-        ("heap and stacks (RssAnon), KiB", before.anonymous_kib, after.anonymous_kib),
-        ("threads", before.threads as f64, after.threads as f64),
-        ("files and sockets", before.descriptors as f64, after.descriptors as f64),
-    ] {
-        println!("  {what:<36}{before:>12.0}{after:>12.0}{:>12.0}", after - before);
-    }
     let flat = !after.has_grown_since(&before, extent.growth_kib);
-    println!("\n  {} at most {} KiB more, and not one thread or file", judged(flat), extent.growth_kib);
+    println!(
+        "\n  {:.0} KiB of heap and {:.0} KiB of anonymous memory more, in {:.0} s and {} connections\n  {} at most {} KiB \
+         more, and not one thread or file",
+        after.heap_kib - before.heap_kib,
+        after.anonymous_kib - before.anonymous_kib,
+        begun.elapsed().as_secs_f64(),
+        stage.server.logins(bot)?,
+        judged(flat),
+        extent.growth_kib
+    );
     stage.stop()?;
     print_fill(&stage.bot.database())?;
     ensure!(flat, "what a long life leaves behind has grown");
@@ -499,6 +518,7 @@ fn cost(program: &Path, folder: &Path, name: &'static str, rows: u32, extent: &E
     // Everything that is old may go now.
     stage.stop()?;
     let confirmed = deliver(&database)?;
+    stage.hurry();
     stage.start()?;
     let (pruning, mut n, mut pruned_times) = (Instant::now(), extent.registrations, Vec::new());
     while pruning.elapsed() < extent.pruning && n < 2 * extent.registrations {
