@@ -43,6 +43,10 @@ const PAGE_BYTES: u32 = 4096;
 /// 512 a busy hour read 37 pages per registration again, and wrote eight out early.
 const PAGE_CACHE_KIB: i64 = 1280;
 
+/// Pages that are cached while the file is looked through at the start, each of which is read once: what is larger
+/// stays taken from the box's memory for good.
+const CHECK_CACHE_PAGES: i64 = 16;
+
 /// Pages that the write-ahead log may hold before they are moved to the database file: a page that
 /// changed a hundred times until then is moved once. 4 MB, as long as a box has room for anything.
 const JOURNAL_PAGES: i64 = 1000;
@@ -782,7 +786,7 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(fail)?;
-    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(fail)?;
+    connection.pragma_update(None, "cache_size", CHECK_CACHE_PAGES).map_err(fail)?;
     for (pragma, value) in [("journal_size_limit", JOURNAL_BYTES), ("wal_autocheckpoint", JOURNAL_PAGES)] {
         connection.pragma_update_and_check(None, pragma, value, |_| Ok(())).map_err(fail)?;
     }
@@ -790,6 +794,7 @@ fn prepare(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(fail)?;
 
     check(connection, file)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(fail)?;
     redo::recover(connection, file)?;
     repage(connection);
     migrate(connection, file, MIGRATIONS)
