@@ -1,7 +1,7 @@
 //! What the executor's thread sleeps on: the sockets and timers that every message needs.
 //!
 //! smol's reactor (async-io) has a thread of its own. Whenever the executor's thread is busy, that one takes
-//! over, and what comes next wakes both, one after the other. It also asks the kernel five times where one
+//! over, and what comes next wakes both, one after the other (`findings/two-threads-wait-for-one-socket.sh`). It also asks the kernel five times where one
 //! question would do: it sets a kernel timer and arms two descriptors anew for each wait, arms a socket
 //! anew after each event, and interrupts itself for each new timer. So the executor's thread waits here, and
 //! async-io's sleeps; it is woken for what is rare: signals, DNS, changes of the network, the status page
