@@ -100,8 +100,8 @@ impl Extent {
 
     fn quick() -> Self {
         Self {
-            warm_up: 150,
-            reconnects: 300,
+            warm_up: 50,
+            reconnects: 100,
             ledgers: vec![("empty", 0), ("20,000", 20_000), ("100,000", 100_000)],
             registrations: 100,
             pruning: Duration::from_secs(5),
