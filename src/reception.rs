@@ -187,7 +187,7 @@ fn receive(tx: &Connection, rules: &Rulebook, incoming: &Incoming, room: bool) -
         return Ok(());
     }
     if !inbound::remember(tx, chat, from, message_id, message.at)? {
-        log::debug!("reception: message {message_id} came again");
+        crate::logging::debug!("reception: message {message_id} came again");
         return Ok(());
     }
     // Whoever writes again may be let in again: what WhatsApp refused to them gets another attempt.

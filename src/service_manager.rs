@@ -92,7 +92,7 @@ fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what)
         && error.kind() != io::ErrorKind::NotFound
     {
-        log::debug!("service manager: not told: {error}");
+        crate::logging::debug!("service manager: not told: {error}");
     }
 }
 

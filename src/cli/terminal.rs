@@ -346,7 +346,7 @@ impl Terminal {
         let (Some(screen), Some(shown)) = (&mut self.screen, &self.shown) else { return };
         let left = shown.until.saturating_duration_since(clock::now()).as_secs();
         if let Err(error) = screen.tick(&shown.code.offer(), left) {
-            log::debug!("terminal: the countdown could not be shown: {error}");
+            crate::logging::debug!("terminal: the countdown could not be shown: {error}");
         }
     }
 
@@ -358,7 +358,7 @@ impl Terminal {
             None => outlet::out().write_all(format!("{sentence}\n").as_bytes()),
         };
         if let Err(error) = said {
-            log::debug!("terminal: not written: {error}");
+            crate::logging::debug!("terminal: not written: {error}");
         }
     }
 }
@@ -368,7 +368,7 @@ impl Drop for Terminal {
         if let Some(screen) = self.screen.take()
             && let Err(error) = screen.erase()
         {
-            log::debug!("terminal: the code was not erased: {error}");
+            crate::logging::debug!("terminal: the code was not erased: {error}");
         }
     }
 }

@@ -9,11 +9,12 @@ mod file;
 mod mask;
 mod repeats;
 
+use std::fmt;
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
 use crate::clock;
@@ -115,6 +116,29 @@ pub fn start(settings: &config::Log) {
             end();
         }));
     }
+}
+
+/// `log::debug!` for our own code. That one is compiled out of releases (Cargo.toml), and with it what the
+/// libraries call debug, which no setting lets through: some hundred places with their texts.
+macro_rules! debug {
+    ($($argument:tt)+) => {
+        if ::log::max_level() >= ::log::LevelFilter::Debug {
+            $crate::logging::detail(module_path!(), format_args!($($argument)+));
+        }
+    };
+}
+pub(crate) use debug;
+
+/// Logs at level debug, as [`debug`] does once it is known that somebody may want it.
+#[cold]
+pub(crate) fn detail(target: &'static str, message: fmt::Arguments<'_>) {
+    let record = Record::builder()
+        .level(Level::Debug)
+        .target(target)
+        .module_path_static(Some(target))
+        .args(message)
+        .build();
+    log::logger().log(&record);
 }
 
 /// Writes what is still to be said. Call it before the process ends, and from time to time.

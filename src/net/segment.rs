@@ -62,7 +62,9 @@ impl Segments {
 
     /// A large request was never answered, which has likelier causes; small segments can do no harm.
     pub fn large_may_vanish(&self, now: Instant) {
-        log::debug!("net: a large request was never answered; connections use small packets for a while");
+        crate::logging::debug!(
+            "net: a large request was never answered; connections use small packets for a while"
+        );
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + REMEMBERED_FOR);
     }
 

@@ -254,7 +254,7 @@ impl Sync {
             course.rows = (rows / 2).max(1);
         }
         let verdict = judge(&answer, &sent);
-        log::debug!("supabase: {} rows sent, answer {answer:?}", sent.len());
+        crate::logging::debug!("supabase: {} rows sent, answer {answer:?}", sent.len());
         let verdict = match verdict {
             Verdict::Quarantine { .. } => self.ask_again(&batch, &sent).await,
             other => other,
@@ -274,7 +274,7 @@ impl Sync {
     /// what becomes of the row now. What was wrong with all may have been mended between the two.
     async fn ask_again(&self, batch: &[QueuedRow], sent: &[RowKey]) -> Verdict {
         let answer = self.ask(&[]).await;
-        log::debug!("supabase: no rows sent, answer {answer:?}");
+        crate::logging::debug!("supabase: no rows sent, answer {answer:?}");
         match judge(&answer, &[]) {
             Verdict::Rows(_) => judge(&self.ask(batch).await, sent),
             worse => worse,
@@ -302,7 +302,7 @@ impl Sync {
             }
             Verdict::HalveBatch { reason } => {
                 course.rows = u32::try_from(sent.len() / 2).unwrap_or(MAX_BATCH_ROWS).max(1);
-                log::debug!("supabase: {reason}; continuing with {} rows at a time", course.rows);
+                crate::logging::debug!("supabase: {reason}; continuing with {} rows at a time", course.rows);
                 Ok(Next::Continue)
             }
             Verdict::Retry { reason, after } => {

@@ -132,7 +132,11 @@ impl Topic {
                 waiting.remove(&cause);
             }
             Err(reason) => {
-                log::debug!("watch: {} not told {}, tried again: {reason}", url.masked(), cause.code());
+                crate::logging::debug!(
+                    "watch: {} not told {}, tried again: {reason}",
+                    url.masked(),
+                    cause.code()
+                );
                 note.due = clock::now() + retry_after(note.tries);
                 note.tries += 1;
             }

@@ -83,14 +83,14 @@ where
                 let connection = async move {
                     // Who is too slow or goes away gets no answer; that concerns nobody else.
                     if let Some(Err(error)) = within(TIME, Box::pin(converse(stream, &*resource))).await {
-                        log::debug!("watch: a connection to the status page ended early: {error}");
+                        crate::logging::debug!("watch: a connection to the status page ended early: {error}");
                     }
                     drop(place);
                 };
                 executor.spawn(connection).detach();
             }
             Err(error) => {
-                log::debug!("watch: a connection to the status page was not accepted: {error}");
+                crate::logging::debug!("watch: a connection to the status page was not accepted: {error}");
                 clock::sleep(ACCEPT_AGAIN).await;
             }
         }

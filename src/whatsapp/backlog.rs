@@ -112,7 +112,7 @@ impl Backlog {
             }
         };
         if within(LONGEST_HOLD, room).await.is_none() {
-            log::debug!("backlog: nothing was read for {} s", LONGEST_HOLD.as_secs());
+            crate::logging::debug!("backlog: nothing was read for {} s", LONGEST_HOLD.as_secs());
         }
     }
 

@@ -295,7 +295,7 @@ impl Outbox {
         let session = within(ACK_DEADLINE, client.flush_pending_signal_state());
         let (recorded, session) = zip(recorded, session).await;
         if !recorded? {
-            log::debug!("outbox: a later reply has taken the place of {id}");
+            crate::logging::debug!("outbox: a later reply has taken the place of {id}");
             return Ok(());
         }
         match session {

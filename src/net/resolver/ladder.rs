@@ -100,7 +100,7 @@ impl Rung {
             match (&self.condition, &condition) {
                 (_, Condition::Failing { reason }) => log::warn!("dns: {} is failing: it {reason}", self.id),
                 (_, Condition::Lying { reason }) => log::warn!("dns: {} is lying: it {reason}", self.id),
-                (Condition::Unknown, _) => log::debug!("dns: {} is good", self.id),
+                (Condition::Unknown, _) => crate::logging::debug!("dns: {} is good", self.id),
                 _ => log::info!("dns: {} is good again", self.id),
             }
             self.since = now;

@@ -94,7 +94,7 @@ impl Resolver {
             asking.retain(|(other, _)| *other != place);
             let rung = rungs[place];
             let judged = judge(answer, &self.shared.options.private, &self.prefixes_of(rung.kind), &shunned);
-            log::debug!("dns: {rung} {judged} ({key})");
+            crate::logging::debug!("dns: {rung} {judged} ({key})");
             match &judged {
                 Said::Found { addresses, ttl } => {
                     let (addresses, ttl) = (addresses.clone(), *ttl);

@@ -407,7 +407,7 @@ impl Connection {
             if client.is_logged_in()
                 && let Err(error) = client.presence().set_unavailable().await
             {
-                log::debug!("connection: farewell not sent: {error}");
+                crate::logging::debug!("connection: farewell not sent: {error}");
             }
             client.disconnect().await;
         };
@@ -431,7 +431,7 @@ impl Connection {
                     && let Err(error) = client.pair_with_code(options.clone()).await
                 {
                     // The operator hears of it by the event.
-                    log::debug!("connection: no new link code: {error}");
+                    crate::logging::debug!("connection: no new link code: {error}");
                 }
             }
         };

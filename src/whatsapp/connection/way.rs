@@ -86,7 +86,7 @@ impl Way {
             }
             next.new_client |= self.connection.has_codes_left();
             self.note(&end, course.failures());
-            log::debug!(
+            crate::logging::debug!(
                 "connection: {}, {} failures, next try in {:?}",
                 end.code(),
                 course.failures(),
