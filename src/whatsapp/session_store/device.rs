@@ -57,7 +57,7 @@ impl DeviceStore for SessionStore {
                 ..Default::default()
             },
             Err(error) => {
-                log::debug!("session store: no resource report: {error}");
+                crate::logging::debug!("session store: no resource report: {error}");
                 StorageResourceReport::default()
             }
         }
