@@ -128,7 +128,7 @@ impl RedoFile {
     }
 
     /// Hands over the content of each record that counts, from the first on. Afterwards the next one is added
-    /// behind the last.
+    /// behind the last. What may stand behind those that are known to be durable is of a batch that failed.
     pub fn records(
         &mut self,
         mut each: impl FnMut(&[u8]) -> Result<(), LedgerError>,
@@ -137,7 +137,7 @@ impl RedoFile {
             |error: io::Error| LedgerError::Unreadable { column: "the redo log", detail: error.to_string() };
         let (known, mut at) = (self.next, 0);
         let mut content = Vec::new();
-        while self.read(at, &mut content).map_err(unreadable)? {
+        while (known == 0 || at < known) && self.read(at, &mut content).map_err(unreadable)? {
             each(&content)?;
             at += blocks_of(content.len());
         }
@@ -209,4 +209,37 @@ fn make_full_length(file: &File) -> io::Result<()> {
         file.write_all_at(&empty, block * BLOCK as u64)?;
     }
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(file: &mut RedoFile) -> Vec<Vec<u8>> {
+        let mut contents = Vec::new();
+        file.records(|content| {
+            contents.push(content.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        contents
+    }
+
+    #[test]
+    fn a_record_whose_flush_failed_does_not_come_back_while_the_bot_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let position = Position { id: [7; 16], generation: 3 };
+        let mut file = RedoFile::open(&path, position).unwrap();
+        file.append(b"one").unwrap();
+        let durable = file.next;
+        file.append(&[b'2'; 3 * BLOCK]).unwrap();
+        // As a flush leaves it that fails when all was written.
+        file.next = durable;
+        assert_eq!(contents(&mut file), [b"one".to_vec()]);
+        file.append(b"three").unwrap();
+        let kept = [b"one".to_vec(), b"three".to_vec()];
+        assert_eq!(contents(&mut file), kept);
+        assert_eq!(contents(&mut RedoFile::existing(&path, position).unwrap()), kept);
+    }
 }
